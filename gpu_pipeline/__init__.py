@@ -1,0 +1,28 @@
+"""GPU-native pipeline from raw market data to judged models; every step also runs on a plain CPU with the same results."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "read_trades": "gpu_pipeline.pipeline",
+    "read_bars": "gpu_pipeline.pipeline",
+    "make_bars": "gpu_pipeline.pipeline",
+    "make_features": "gpu_pipeline.pipeline",
+    "make_labels": "gpu_pipeline.pipeline",
+    "load_run": "gpu_pipeline.pipeline",
+}
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'gpu_pipeline' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

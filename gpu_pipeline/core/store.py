@@ -1,0 +1,272 @@
+"""Written means whole: atomic files, manifests that make a stage's output exist, and the store keyed by what made it."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gpu_pipeline.core.errors import Busy, EnvironmentProblem, InputError
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """A binary file that appears under `path` whole (flushed, fsynced, renamed) or not at all.
+
+    Raises:
+        EnvironmentProblem: the disk or its permissions refuse.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise EnvironmentProblem(f"{path}: cannot write ({error.strerror}); free space or choose another folder") from error
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_bytes(path: Path, content: bytes) -> Path:
+    """Writes bytes whole."""
+    with atomic_file(path) as file:
+        file.write(content)
+    return path
+
+
+def write_text(path: Path, content: str) -> Path:
+    """Writes UTF-8 text whole."""
+    return write_bytes(path, content.encode())
+
+
+def write_json(path: Path, content: Any) -> Path:
+    """Writes JSON with sorted keys, so that equal content gives equal bytes."""
+    return write_text(path, json.dumps(content, indent=1, sort_keys=True, default=str) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Reads JSON.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError.at(path, f"cannot be read as JSON: {error}", fix="delete it and rerun the stage that wrote it") from error
+
+
+def write_table(path: Path, table: pa.Table, metadata: Mapping[str, str] | None = None) -> Path:
+    """Writes Parquet whole: zstd, page checksums, integers and times delta-packed, floats byte-stream-split."""
+    if metadata:
+        table = table.replace_schema_metadata({**(table.schema.metadata or {}), **metadata})
+    encodings = {field.name: encoding for field in table.schema if (encoding := _encoding(field.type))}
+    with atomic_file(path) as file:
+        pq.write_table(
+            table,
+            file,
+            compression="zstd",
+            use_dictionary=False,
+            column_encoding=encodings,
+            write_page_checksum=True,
+            row_group_size=1 << 20,
+        )
+    return path
+
+
+def _encoding(kind: pa.DataType) -> str | None:
+    if pa.types.is_integer(kind) and kind.bit_width >= 32 or pa.types.is_timestamp(kind):
+        return "DELTA_BINARY_PACKED"
+    return "BYTE_STREAM_SPLIT" if pa.types.is_floating(kind) else None
+
+
+def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Reads one of our Parquet files with its page checksums verified.
+
+    Raises:
+        InputError: the file is missing, damaged or lacks a column.
+    """
+    try:
+        return pq.read_table(path, columns=columns, page_checksum_verification=True, partitioning=None)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError.at(path, f"cannot be read as Parquet: {str(error).splitlines()[0]}") from error
+
+
+def file_metadata(path: Path) -> dict[str, str]:
+    """The key-value metadata of a Parquet schema, as text."""
+    stored = pq.read_schema(path).metadata or {}
+    return {key.decode(): value.decode() for key, value in stored.items()}
+
+
+def digest_of(content: Any) -> str:
+    """sha256 of plain values in canonical JSON."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_code(folders: Sequence[Path]) -> str:
+    """sha256 over the Python sources below some folders (or single files): the code version of a stage."""
+    digest = hashlib.sha256()
+    for folder in folders:
+        sources = [folder] if folder.is_file() else sorted(folder.rglob("*.py"))
+        for source in sources:
+            digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+@contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Holds a run folder against other processes.
+
+    Raises:
+        Busy: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Busy(f"{folder}: another process holds this run; wait for it, or give this one another name=") from error
+        yield
+
+
+@dataclass(frozen=True)
+class Output:
+    """A stage's finished folder and its manifest."""
+
+    path: Path
+    manifest: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        """The key that downstream stages put into theirs."""
+        return str(self.manifest["key"])
+
+    @classmethod
+    def at(cls, folder: Path, stage: str = "") -> Output:
+        """Opens a finished folder.
+
+        Raises:
+            InputError: there is no manifest, so the stage's output does not exist.
+        """
+        if not (folder / MANIFEST).is_file():
+            raise InputError(f"{folder}: no finished output of stage '{stage or folder.name}' here; run it first")
+        return cls(folder.resolve(), read_json(folder / MANIFEST))
+
+
+@dataclass(frozen=True)
+class Store:
+    """Stage outputs by key: `root/STAGE/KEY`, shared by every run and trial under the same root."""
+
+    root: Path
+
+    def digest_input(self, path: Path) -> str:
+        """sha256 of a file, remembered by path, size and modification time so that a rerun need not read it again."""
+        stat = path.stat()
+        name = digest_of([str(path.resolve()), stat.st_size, stat.st_mtime_ns, stat.st_ino])
+        memo = self.root / "digests" / name
+        if memo.is_file():
+            return memo.read_text()
+        digest = digest_file(path)
+        write_text(memo, digest)
+        return digest
+
+    def find(self, stage: str, key: str) -> Output | None:
+        """The finished output of this key, or None."""
+        folder = self.root / stage / key
+        return Output.at(folder) if (folder / MANIFEST).is_file() else None
+
+    def make(self, stage: str, key: str, config: Any, inputs: Mapping[str, str], write: Callable[[Path], Mapping[str, Any]]) -> Output:
+        """Runs `write(folder)` in a temporary folder, adds the manifest last and renames it into place.
+
+        `write` returns what the manifest says of the content: rows, totals, time span, scales, counts (plain values, no timings).
+        """
+        target = self.root / stage / key
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{key[:16]}."))
+        try:
+            content = write(folder)
+            manifest = {
+                "schema_version": SCHEMA_VERSION,
+                "stage": stage,
+                "key": key,
+                "config": config,
+                "inputs": dict(inputs),
+                **content,
+                "files": _file_list(folder),
+            }
+            write_json(folder / MANIFEST, manifest)
+            _put(folder, target)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        return Output.at(target, stage)
+
+
+def _file_list(folder: Path) -> dict[str, dict[str, Any]]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": digest_file(path)} for path in files}
+
+
+def _put(folder: Path, target: Path) -> None:
+    os.chmod(folder, 0o755)
+    try:
+        os.rename(folder, target)
+    except OSError:
+        # Another process finished the same key first: equal keys mean equal bytes.
+        if not (target / MANIFEST).is_file():
+            shutil.rmtree(target, ignore_errors=True)
+            os.rename(folder, target)
+    _sync_folder(target.parent)
+
+
+def link(run_folder: Path, name: str, output: Output) -> None:
+    """Points `run_folder/name` at a finished output by a relative symbolic link, replaced atomically."""
+    run_folder.mkdir(parents=True, exist_ok=True)
+    temporary = run_folder / f".{name}.{os.getpid()}"
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(os.path.relpath(output.path, run_folder))
+    os.replace(temporary, run_folder / name)
+
+
+def verify(output: Output) -> list[str]:
+    """Files of an output whose bytes are not the manifest's: one line each."""
+    wrong = []
+    for name, entry in output.manifest["files"].items():
+        path = output.path / name
+        if not path.is_file():
+            wrong.append(f"{path}: missing, but the manifest lists it")
+        elif digest_file(path) != entry["sha256"]:
+            wrong.append(f"{path}: sha256 differs from the manifest's")
+    return wrong
