@@ -1,0 +1,572 @@
+"""The run file: sections in data-flow order, strict, all mistakes reported at once."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from gpu_pipeline.core import plugins
+from gpu_pipeline.core.errors import ConfigError, InputError, Problem, nearest
+from gpu_pipeline.core.plugins import Options
+from gpu_pipeline.core.units import format_step, parse_duration, parse_instant
+
+STAGES = ("ingest", "bars", "book", "features", "labels", "dataset", "train", "evaluate", "report")
+
+
+def _decimal(value: Any) -> Any:
+    return Decimal(repr(value)) if isinstance(value, float) else value
+
+
+def _duration(value: Any) -> Any:
+    parse_duration(value)
+    return value
+
+
+def _step(value: Any) -> Any:
+    return format_step(parse_duration(value))
+
+
+def _instant(value: Any) -> Any:
+    if value is not None:
+        parse_instant(str(value))
+    return None if value is None else str(value)
+
+
+Number = Annotated[Decimal, BeforeValidator(_decimal), Field(gt=0)]
+Duration = Annotated[str | int, BeforeValidator(_duration)]
+Step = Annotated[str, BeforeValidator(_step)]
+Instant = Annotated[str | None, BeforeValidator(_instant)]
+
+
+class PluginSection(Options):
+    """A section that names a plug-in; keys that are not the section's own belong to the plug-in's `Config`."""
+
+    KIND: ClassVar[str]
+    KEY: ClassVar[str] = "name"
+
+    options: Any = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split(cls, values: Any) -> Any:
+        if isinstance(values, str):
+            values = {cls.KEY: values}
+        if not isinstance(values, Mapping):
+            raise PydanticCustomError("mapping", "must be a mapping with the key '{key}'", {"key": cls.KEY})
+        own = {key: value for key, value in values.items() if key in cls.model_fields and key != "options"}
+        rest = {key: value for key, value in values.items() if key not in own}
+        name = own.get(cls.KEY, cls.model_fields[cls.KEY].default)
+        if not isinstance(name, str):
+            raise PydanticCustomError("plugin", "needs the key '{key}'", {"key": cls.KEY})
+        return {**own, cls.KEY: name, "options": _plugin_options(cls, name, rest)}
+
+    @property
+    def plugin(self) -> plugins.Plugin:
+        """The plug-in that the section names."""
+        return plugins.load(self.KIND, getattr(self, self.KEY))
+
+
+def _plugin_options(section: type[PluginSection], name: str, rest: dict[str, Any]) -> Options:
+    try:
+        config = plugins.load(section.KIND, name).config
+    except InputError as error:
+        near = nearest(name, plugins.names(section.KIND))
+        raise PydanticCustomError("plugin", "{text}", {"text": str(error), "at": section.KEY, "nearest": near, "value": name}) from error
+    try:
+        return config(**rest)
+    except ValidationError as error:
+        allowed = [*config.model_fields, *(key for key in section.model_fields if key != "options")]
+        raise PydanticCustomError("nested", "plug-in", {"errors": error.errors(), "allowed": allowed, "model": config}) from error
+
+
+class SymbolOptions(Options):
+    """What is known of a symbol beforehand; what is left out is inferred (DESIGN 4.1)."""
+
+    price_tick: Number | None = None
+    quantity_lot: Number | None = None
+    multiplier: Number = Decimal(1)
+    inverse: bool = False
+    quote: str = "USDT"
+    timezone: str = "UTC"
+    fee_bps: float | None = Field(default=None, ge=0)
+
+
+class SourceSection(PluginSection):
+    """One input stream of `ingest`."""
+
+    KIND = "sources"
+    KEY = "source"
+
+    source: str
+    start: Instant = None
+    end: Instant = None
+    limit: int | None = Field(default=None, gt=0)
+    on_bad_row: Literal["error", "drop"] = "error"
+    verify: bool = True
+
+
+class Resolution(Options):
+    """A longer resolution: every `bars` bars `of` another one, or a chain of its own by `threshold`."""
+
+    of: str = "short"
+    bars: int | None = Field(default=None, gt=1)
+    threshold: Number | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _number(cls, value: Any) -> Any:
+        return {"bars": value} if isinstance(value, int) else value
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.bars is None) == (self.threshold is None):
+            raise ValueError("needs exactly one of 'bars' (how many) and 'threshold' (a chain of its own)")
+        return self
+
+
+class BarsSection(PluginSection):
+    """Bar type, file borders, longer resolutions and time bars."""
+
+    KIND = "bars"
+    KEY = "type"
+
+    type: str
+    at_file_end: Literal["continue", "flush"] = "continue"
+    resolutions: dict[str, Resolution] = {"medium": Resolution(of="short", bars=10), "long": Resolution(of="medium", bars=16)}
+    time: list[Step] = []
+
+    @model_validator(mode="after")
+    def _known_parents(self) -> Self:
+        seen = ["short"]
+        for name, resolution in self.resolutions.items():
+            if resolution.bars is not None and resolution.of not in seen:
+                raise ValueError(f"resolution '{name}' is of '{resolution.of}', which is not defined before it ({', '.join(seen)})")
+            seen.append(name)
+        return self
+
+
+class BookSection(PluginSection):
+    """Depth tensors from one book stream of `ingest`."""
+
+    KIND = "book"
+    KEY = "form"
+
+    form: str = "snapshots"
+    stream: str = "book"
+
+
+class FeaturesSection(Options):
+    """A feature set (a YAML file or the mapping itself) and an optional list of columns to keep."""
+
+    set: str | dict[str, Any]
+    include: str | list[str] | None = None
+
+
+class LabelSection(PluginSection):
+    """One named label."""
+
+    KIND = "labels"
+
+    name: str
+    classes: Literal["binary", "codes"] = "binary"
+
+
+class SplitSection(PluginSection):
+    """How samples are divided."""
+
+    KIND = "splits"
+
+    name: str = "chronological"
+
+
+class ScalerSection(PluginSection):
+    """How model input is centred and scaled."""
+
+    KIND = "scalers"
+
+    name: str = "robust"
+
+
+class StreamSection(Options):
+    """A stream of the dataset: where its rows come from and the window a sample sees.
+
+    Attributes:
+        from_: `features` or `book` (key `from`).
+        window: rows of the stream in one sample.
+        latency: added to the stream's `known_ns`.
+        price: book prices as distance to mid, in `ticks` or `bps`.
+    """
+
+    model_config = {**Options.model_config, "populate_by_name": True}
+
+    from_: Literal["features", "book"] = Field(alias="from")
+    window: int = Field(gt=0)
+    latency: Duration = 0
+    price: Literal["ticks", "bps"] = "ticks"
+
+
+class DatasetSection(Options):
+    """Target, split, scaling and streams."""
+
+    target: str | list[str]
+    split: SplitSection = Field(default_factory=lambda: SplitSection.model_validate({"name": "chronological"}))
+    scaler: ScalerSection = Field(default_factory=lambda: ScalerSection.model_validate({"name": "robust"}))
+    streams: dict[str, StreamSection]
+    segment_rows: int = Field(default=4096, gt=0)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Target names; the first one is trained on."""
+        return (self.target,) if isinstance(self.target, str) else tuple(self.target)
+
+    @model_validator(mode="after")
+    def _decision_stream(self) -> Self:
+        if not any(stream.from_ == "features" for stream in self.streams.values()):
+            raise ValueError("streams: one stream must be 'from: features', because decisions are made at its rows")
+        return self
+
+
+class ModelSection(PluginSection):
+    """One model, the streams it sees, and its name in the run's folder."""
+
+    KIND = "models"
+
+    name: str
+    inputs: list[str] | None = None
+    label: str | None = None
+
+    @property
+    def title(self) -> str:
+        """Folder and report name: `label` where given, else the plug-in's name."""
+        return self.label or self.name.rsplit(".", 1)[-1]
+
+
+class OptimizerSection(Options):
+    """AdamW, or SGD with momentum."""
+
+    name: Literal["adamw", "sgd"] = "adamw"
+    lr: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=1e-2, ge=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+
+
+class TrainSection(Options):
+    """Models and how they are trained."""
+
+    models: list[ModelSection] = Field(min_length=1)
+    loader: str = "device"
+    processes: int | Literal["auto"] = "auto"
+    epochs: int = Field(default=20, gt=0)
+    batch_size: int = Field(default=512, gt=0)
+    optimizer: OptimizerSection = OptimizerSection()
+    schedule: Literal["constant", "cosine"] = "cosine"
+    warmup_steps: int = Field(default=0, ge=0)
+    grad_clip: float | None = Field(default=1.0, gt=0)
+    patience: int | None = Field(default=5, gt=0)
+    compile: bool = False
+    precision: Literal["float32", "bfloat16"] = "float32"
+    class_weights: Literal["none", "balanced"] = "none"
+    max_steps: int | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _names(self) -> Self:
+        titles = [model.title for model in self.models]
+        twice = {title for title in titles if titles.count(title) > 1}
+        if twice:
+            raise ValueError(f"models: the name '{min(twice)}' appears twice; give one of them a 'label'")
+        if self.loader not in plugins.names("loaders") and "." not in self.loader:
+            raise ValueError(f"loader: no loader '{self.loader}'; there are {', '.join(plugins.names('loaders'))}")
+        return self
+
+
+class EvaluateSection(Options):
+    """What results are compared with and how sure they are."""
+
+    baselines: list[Literal["majority", "persistence"]] = ["majority", "persistence"]
+    metrics: list[str] = ["auc", "accuracy", "f1_macro", "f1_weighted", "log_loss"]
+    resamples: int = Field(default=1000, ge=0)
+    confidence: float = Field(default=0.95, gt=0, lt=1)
+
+
+class SearchKey(Options):
+    """The values that one key may take."""
+
+    choices: list[Any] | None = None
+    low: float | int | None = None
+    high: float | int | None = None
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        if (self.choices is None) == (self.low is None or self.high is None):
+            raise ValueError("needs 'choices', or 'low' and 'high'")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"low {self.low} is above high {self.high}")
+        return self
+
+
+class SearchSection(Options):
+    """A search over any keys of the run file."""
+
+    keys: dict[str, SearchKey] = Field(min_length=1)
+    model: str | None = None
+    metric: str = "log_loss"
+    direction: Literal["minimize", "maximize"] = "minimize"
+    trials: int = Field(default=20, gt=0)
+
+
+class RunConfig(Options):
+    """A whole run."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    seed: int = Field(default=7, ge=0)
+    runs: str = "runs"
+    timezone: str = "UTC"
+    display_timezone: str = "UTC"
+    symbols: dict[str, SymbolOptions] = Field(min_length=1)
+    ingest: dict[str, SourceSection] = Field(min_length=1)
+    bars: BarsSection | None = None
+    book: BookSection | None = None
+    features: FeaturesSection | None = None
+    labels: dict[str, LabelSection] = {}
+    dataset: DatasetSection | None = None
+    train: TrainSection | None = None
+    evaluate: EvaluateSection = EvaluateSection()
+    search: SearchSection | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _symbol_list(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and isinstance(values.get("symbols"), list):
+            return {**values, "symbols": {str(name): {} for name in values["symbols"]}}
+        return values
+
+    def section(self, name: str) -> Any:
+        """A section as plain values, for keys and manifests."""
+        return plain(getattr(self, name))
+
+
+def plain(value: Any) -> Any:
+    """Configuration as plain JSON values; plug-in options are dumped with their own fields."""
+    if isinstance(value, BaseModel):
+        return {name: plain(getattr(value, name)) for name in type(value).model_fields}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def read_yaml(path: Path) -> Any:
+    """Reads a YAML 1.2 file; duplicate keys are errors.
+
+    Raises:
+        InputError: missing or malformed, with the line.
+    """
+    try:
+        return _parse_yaml(path.read_text())
+    except FileNotFoundError as error:
+        raise InputError.at(path, "no such file", fix="check the path; relative paths start at the working directory") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError.at(path, f"cannot be read: {error}") from error
+    except YAMLError as error:
+        raise InputError.at(path, f"is not valid YAML: {' '.join(str(error).split())}") from error
+
+
+def _parse_yaml(text: str) -> Any:
+    return YAML(typ="safe", pure=True).load(text)
+
+
+def write_yaml(values: Any) -> str:
+    """Plain values as YAML text, keys in the given order."""
+    import io
+
+    stream = io.StringIO()
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    yaml.dump(values, stream)
+    return stream.getvalue()
+
+
+def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Sets `section.key=value` pairs; values are YAML scalars or flow collections; list items are numbered from 0.
+
+    Raises:
+        InputError: not of the form key=value, or a path through something that is no mapping or list.
+    """
+    for override in overrides:
+        path, separator, text = override.partition("=")
+        if not separator or not path:
+            raise InputError(f"override '{override}': write key=value, for example train.epochs=5")
+        try:
+            value = _parse_yaml(text)
+        except YAMLError as error:
+            raise InputError(f"override '{override}': the value is not valid YAML") from error
+        _set(values, path.split("."), value, override)
+    return values
+
+
+def _set(node: Any, path: list[str], value: Any, override: str) -> None:
+    for position, part in enumerate(path):
+        key: Any = int(part) if isinstance(node, list) and part.isdigit() else part
+        last = position == len(path) - 1
+        if isinstance(node, list) and not (isinstance(key, int) and key < len(node)):
+            raise InputError(f"override '{override}': '{part}' is no item of a list of {len(node)}")
+        if not isinstance(node, dict | list):
+            raise InputError(f"override '{override}': '{path[position - 1]}' is a plain value and has no key '{part}'")
+        if last:
+            node[key] = value
+        else:
+            if isinstance(node, dict) and node.get(key) is None:
+                node[key] = {}
+            node = node[key]
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = (), sections: Sequence[str] | None = None) -> RunConfig:
+    """Reads and checks a run file.
+
+    Raises:
+        ConfigError: every mistake at once, a line each, with file, section, key, value and the nearest allowed name.
+        InputError: the file cannot be read or an override is malformed.
+    """
+    path = Path(path)
+    values = read_yaml(path)
+    if not isinstance(values, dict):
+        raise InputError.at(path, "must hold a mapping of sections", value=values)
+    return check_config(apply_overrides(values, overrides), str(path))
+
+
+def check_config(values: Mapping[str, Any], file: str = "run file") -> RunConfig:
+    """Checks plain values against the run file's schema and its cross-references."""
+    try:
+        config = RunConfig.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_problems(error.errors(), (), RunConfig, file)) from error
+    problems = _cross_check(config, file)
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def _problems(errors: Sequence[Any], prefix: tuple[Any, ...], model: Any, file: str) -> list[Problem]:
+    found: list[Problem] = []
+    for error in errors:
+        location = (*prefix, *(part for part in error["loc"] if not _is_tag(part)))
+        context = error.get("ctx", {})
+        if error["type"] == "nested":
+            inner = [{**item, "allowed": context["allowed"]} for item in context["errors"]]
+            found += _problems(inner, location, context["model"], file)
+        else:
+            found.append(_problem(error, location, model, file))
+    return found
+
+
+def _is_tag(part: Any) -> bool:
+    return isinstance(part, str) and (part in {"str", "int", "float", "bool"} or part.startswith(("list[", "dict[", "function-", "literal[")))
+
+
+def _problem(error: Any, location: tuple[Any, ...], model: Any, file: str) -> Problem:
+    context = error.get("ctx", {})
+    section, key = (str(location[0]), ".".join(map(str, location[1:]))) if location else ("", "")
+    if context.get("at"):
+        key = f"{key}.{context['at']}".lstrip(".")
+        return Problem(section, key, str(error["msg"]), file=file)
+    if error["type"] == "extra_forbidden":
+        allowed = error.get("allowed") or _allowed_at(model, error["loc"][:-1])
+        hint = nearest(location[-1], allowed)
+        message = "unknown key" if hint else f"unknown key; allowed: {', '.join(sorted(allowed))}"
+        return Problem(section, key, message, error["input"], hint, file)
+    message = str(error["msg"]).removeprefix("Value error, ")
+    shown = None if error["type"] in {"missing", "value_error", "mapping"} else error["input"]
+    expected = context.get("expected")
+    hint = nearest(error["input"], [word.strip("'") for word in str(expected).replace(" or ", ", ").split(", ")]) if expected else None
+    return Problem(section, key, message, shown, hint, file)
+
+
+def _allowed_at(model: Any, location: Sequence[Any]) -> list[str]:
+    for part in location:
+        model = _step_into(model, part)
+    if isinstance(model, type) and issubclass(model, BaseModel):
+        return [field.alias or name for name, field in model.model_fields.items() if name != "options"]
+    return []
+
+
+def _step_into(model: Any, part: Any) -> Any:
+    if isinstance(model, type) and issubclass(model, BaseModel):
+        by_alias = {field.alias or name: field for name, field in model.model_fields.items()}
+        return _strip(by_alias[part].annotation) if part in by_alias else None
+    arguments = typing.get_args(model)
+    return _strip(arguments[-1]) if arguments else None
+
+
+def _strip(annotation: Any) -> Any:
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        choices = [choice for choice in typing.get_args(annotation) if choice is not type(None)]
+        return _strip(choices[0])
+    return annotation
+
+
+def _cross_check(config: RunConfig, file: str) -> list[Problem]:
+    return [
+        problem
+        for check in (_check_order, _check_targets, _check_inputs, _check_book, _check_search)
+        for problem in check(config, file)
+    ]
+
+
+def _check_order(config: RunConfig, file: str) -> list[Problem]:
+    needs = {"features": "bars", "labels": "bars", "dataset": "features", "train": "dataset"}
+    return [
+        Problem(section, "", f"needs the section '{needed}'", file=file)
+        for section, needed in needs.items()
+        if getattr(config, section) and not getattr(config, needed)
+    ]
+
+
+def _check_targets(config: RunConfig, file: str) -> list[Problem]:
+    targets = config.dataset.targets if config.dataset else ()
+    return [
+        Problem("dataset", "target", f"no label of this name; there are {', '.join(config.labels) or 'none'}", name, nearest(name, config.labels), file)
+        for name in targets
+        if name not in config.labels
+    ]
+
+
+def _check_inputs(config: RunConfig, file: str) -> list[Problem]:
+    if not (config.train and config.dataset):
+        return []
+    streams = list(config.dataset.streams)
+    return [
+        Problem("train", f"models.{index}.inputs", f"no stream of this name; there are {', '.join(streams)}", name, nearest(name, streams), file)
+        for index, model in enumerate(config.train.models)
+        for name in model.inputs or ()
+        if name not in streams
+    ]
+
+
+def _check_book(config: RunConfig, file: str) -> list[Problem]:
+    problems = []
+    if config.book and config.book.stream not in config.ingest:
+        problems.append(Problem("book", "stream", "no ingest stream of this name", config.book.stream, nearest(config.book.stream, config.ingest), file))
+    for name, stream in (config.dataset.streams if config.dataset else {}).items():
+        if stream.from_ == "book" and not config.book:
+            problems.append(Problem("dataset", f"streams.{name}.from", "needs the section 'book'", "book", file=file))
+    return problems
+
+
+def _check_search(config: RunConfig, file: str) -> list[Problem]:
+    titles = [model.title for model in config.train.models] if config.train else []
+    if config.search and config.search.model and config.search.model not in titles:
+        return [Problem("search", "model", f"no model of this name; there are {', '.join(titles)}", config.search.model, nearest(config.search.model, titles), file)]
+    return []

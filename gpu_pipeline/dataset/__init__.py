@@ -1,0 +1,1 @@
+"""Streams, samples, order, splits and scalers: from features and labels to model input."""

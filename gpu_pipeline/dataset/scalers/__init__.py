@@ -1,0 +1,1 @@
+"""Scalers: one file each, fitted on training rows alone."""

@@ -1,0 +1,1 @@
+"""Data sources: one file each, all ending in the same clean trades."""

@@ -1,0 +1,1 @@
+"""Labels: one file each; a label says when it ends."""

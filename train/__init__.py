@@ -1,0 +1,1 @@
+"""Training and judging models on finished datasets; sees datasets, never ticks."""
