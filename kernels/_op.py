@@ -1,7 +1,7 @@
-"""What every op shares: how its plain loop is compiled, how its arguments are checked, and how its kernel is launched.
+"""What every op shares: how its plain loop is compiled, its arguments checked, and its kernel launched.
 
-A plain loop decorated with `jit` serves three places: called from Python it is the CPU implementation, called from a CUDA
-kernel it is compiled for the device, and under the CUDA simulator (NUMBA_ENABLE_CUDASIM=1) it stays plain Python.
+A plain loop decorated with `jit` serves three places: called from Python it is the CPU implementation, called from a
+CUDA kernel it is compiled for the device, and in the CUDA simulator (NUMBA_ENABLE_CUDASIM=1) it stays plain Python.
 """
 
 from __future__ import annotations
@@ -48,6 +48,13 @@ def new_rows(like: Any, *shape: int) -> Any:
     if isinstance(like, torch.Tensor):
         return like.new_empty(shape, dtype=torch.int64)
     return np.empty(shape, np.int64)
+
+
+def new_filled(like: Any, value: int) -> Any:
+    """Allocate [1] int64 holding `value` beside `like`, for a kernel's atomic minimum."""
+    made = new_rows(like, 1)
+    made[:] = value
+    return made
 
 
 def launch(kernel: Any, blocks: int, threads: int, *arguments: Any) -> None:

@@ -1,0 +1,139 @@
+"""Where bars close under the carry rule: wherever floor(cumulative sum / threshold) grows.
+
+The remainder modulo the threshold is carried into the next bar. One trade of many thresholds closes one bar. Only the
+remainder is kept, so no sum overflows. Remainders are running sums modulo the threshold, hence a scan on the GPU.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numba import cuda
+
+from kernels._blocks import NO_ROW, launch_exclusive_scan, refuse_negative
+from kernels._op import SIMULATED, jit, launch, new_filled, new_rows, require, require_one_device
+
+THRESHOLD_LIMIT = 1 << 62
+SEGMENT = 4 if SIMULATED else 256
+THREADS = 4 if SIMULATED else 128
+
+
+def carry_ends(
+    amount: torch.Tensor,  # [N] int64, what is summed: notional, lots or ones; never negative
+    threshold: int,
+    state: torch.Tensor,  # [1] int64, remainder in [0, threshold); zeros(1) at the beginning
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (ends [B], state [1]): a bar is the rows [previous end, end), counted from the start of this chunk.
+
+    Any chunking gives the same bars; no sum overflows, whatever the amounts. On CUDA it waits for the device, for B.
+
+    Raises:
+        ValueError: threshold outside [1, 2^62); a negative amount.
+    """
+    amount = require("carry_ends", "amount", amount, torch.int64, None)
+    state = require("carry_ends", "state", state, torch.int64, 1)
+    require_one_device("carry_ends", amount=amount, state=state)
+    if not 0 < threshold < THRESHOLD_LIMIT:
+        raise ValueError(f"carry_ends: threshold must be in [1, 2^62), got {threshold}; use a coarser lot or tick")
+    return _carry_ends(amount, threshold, state)
+
+
+@jit
+def step(remainder, amount, threshold):
+    """Return (whether the bar closes at this trade, the remainder after it) for a remainder in [0, threshold)."""
+    room = threshold - remainder
+    if amount < room:
+        return False, remainder + amount
+    return True, (amount - room) % threshold
+
+
+@jit
+def spec(amount, threshold, state, ends):
+    """Write the ends; return (their number, the remainder, the first row with a negative amount or NO_ROW)."""
+    remainder = state[0]
+    bars = 0
+    for row in range(amount.shape[0]):
+        if amount[row] < 0:
+            return bars, remainder, row
+        closes, remainder = step(remainder, amount[row], threshold)
+        if closes:
+            ends[bars] = row + 1
+            bars += 1
+    return bars, remainder, NO_ROW
+
+
+@torch.library.custom_op("gpu_pipeline::carry_ends", mutates_args=(), device_types="cpu")
+def _carry_ends(amount: torch.Tensor, threshold: int, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    ends = np.empty(amount.shape[0], np.int64)
+    bars, remainder, bad = spec(amount.numpy(), threshold, state.numpy(), ends)
+    refuse_negative("carry_ends", bad)
+    return torch.from_numpy(ends[:bars].copy()), torch.tensor([remainder])
+
+
+@_carry_ends.register_kernel("cuda")
+def _(amount: torch.Tensor, threshold: int, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return launch_carry_ends(amount, threshold, state)
+
+
+@_carry_ends.register_fake
+def _(amount: torch.Tensor, threshold: int, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return amount.new_empty(torch.library.get_ctx().new_dynamic_size()), torch.empty_like(state)
+
+
+def launch_carry_ends(amount, threshold: int, state):
+    """Run the kernels on torch's current stream, or in the simulator on numpy arrays; return (ends, state)."""
+    segments = -(-amount.shape[0] // SEGMENT)
+    blocks = -(-segments // THREADS)
+    sums, counts, bad = new_rows(amount, segments), new_rows(amount, segments), new_filled(amount, NO_ROW)
+    launch(_sum_kernel, blocks, THREADS, amount, threshold, sums, bad)
+    entries, after = launch_exclusive_scan(sums, state, threshold)
+    launch(_count_kernel, blocks, THREADS, amount, threshold, entries, counts)
+    offsets, found = launch_exclusive_scan(counts, new_filled(amount, 0))
+    refuse_negative("carry_ends", int(bad[0]))
+    ends = new_rows(amount, int(found[0]))
+    launch(_write_kernel, blocks, THREADS, amount, threshold, entries, offsets, ends)
+    return ends, after
+
+
+@cuda.jit
+def _sum_kernel(amount, threshold, sums, bad):
+    """One thread per segment: its sum modulo the threshold."""
+    segment = cuda.grid(1)
+    if segment >= sums.shape[0]:
+        return
+    remainder = 0
+    for row in range(segment * SEGMENT, min((segment + 1) * SEGMENT, amount.shape[0])):
+        if amount[row] < 0:
+            cuda.atomic.min(bad, 0, row)
+        else:
+            _, remainder = step(remainder, amount[row], threshold)
+    sums[segment] = remainder
+
+
+@cuda.jit
+def _count_kernel(amount, threshold, entries, counts):
+    """One thread per segment: how many bars close in it, from its true remainder."""
+    segment = cuda.grid(1)
+    if segment >= counts.shape[0]:
+        return
+    remainder = entries[segment]
+    bars = 0
+    for row in range(segment * SEGMENT, min((segment + 1) * SEGMENT, amount.shape[0])):
+        closes, remainder = step(remainder, max(0, amount[row]), threshold)
+        bars += 1 if closes else 0
+    counts[segment] = bars
+
+
+@cuda.jit
+def _write_kernel(amount, threshold, entries, offsets, ends):
+    """One thread per segment: its ends, to their places."""
+    segment = cuda.grid(1)
+    if segment >= offsets.shape[0]:
+        return
+    remainder = entries[segment]
+    bar = offsets[segment]
+    for row in range(segment * SEGMENT, min((segment + 1) * SEGMENT, amount.shape[0])):
+        closes, remainder = step(remainder, amount[row], threshold)
+        if closes:
+            ends[bar] = row + 1
+            bar += 1

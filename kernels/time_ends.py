@@ -1,0 +1,169 @@
+"""Where time bars close: buckets [t, t + step) anchored at 00:00 UTC of each day.
+
+The last bucket of a day is cut short where the step does not divide the day. A bar holds the trades of one bucket and
+closes before the first trade of another, so a bar's end may be 0: the chunk's first trade closes the bar carried in.
+Buckets without trades make no bar.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numba import cuda
+
+from kernels._blocks import NO_ROW, launch_exclusive_scan
+from kernels._op import SIMULATED, jit, launch, new_filled, new_rows, require, require_one_device
+
+DAY_NS = 86_400_000_000_000
+NO_BUCKET = -(1 << 63)
+SEGMENT = 4 if SIMULATED else 256
+THREADS = 4 if SIMULATED else 128
+
+
+def time_ends(
+    time_ns: torch.Tensor,  # [N] int64 ns UTC, non-decreasing, between the years 1678 and 2261
+    step_ns: int,
+    state: torch.Tensor,  # [1] int64, start of the open bar's bucket; NO_BUCKET at the beginning
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return (ends [B], starts [B], state [1]): a bar is the rows [previous end, end) of this chunk.
+
+    `starts[i]` is the bucket start (ns) of closed bar i; its cut-short end is `bucket_end(starts[i], step_ns)`.
+    Any chunking gives the same bars. On CUDA it waits for the device, for B.
+
+    Raises:
+        ValueError: step outside [1 ns, one day]; a time below the one before it, or below the open bucket.
+    """
+    time_ns = require("time_ends", "time_ns", time_ns, torch.int64, None)
+    state = require("time_ends", "state", state, torch.int64, 1)
+    require_one_device("time_ends", time_ns=time_ns, state=state)
+    if not 0 < step_ns <= DAY_NS:
+        raise ValueError(f"time_ends: step_ns must be in [1, {DAY_NS}] (one day), got {step_ns}")
+    return _time_ends(time_ns, step_ns, state)
+
+
+def bucket_end(start_ns: int | torch.Tensor, step_ns: int) -> int | torch.Tensor:
+    """Return the exclusive end (ns) of the bucket or buckets that begin at `start_ns`: the step or midnight."""
+    midnight = start_ns - start_ns % DAY_NS + DAY_NS
+    if isinstance(start_ns, torch.Tensor):
+        return torch.minimum(start_ns + step_ns, midnight)
+    return min(start_ns + step_ns, midnight)
+
+
+@jit
+def bucket_of(time_ns, step_ns):
+    """Return the bucket (start, end) of one time; remainders floor, so times before 1970 need no case of their own."""
+    in_day = time_ns % DAY_NS
+    start = time_ns - in_day % step_ns
+    return start, min(start + step_ns, time_ns - in_day + DAY_NS)
+
+
+@jit
+def spec(time_ns, step_ns, state, ends, starts):
+    """Write ends and starts; return (their number, the open bucket, the first row that steps back or NO_ROW)."""
+    start = state[0]
+    finish = NO_BUCKET if start == NO_BUCKET else bucket_of(start, step_ns)[1]
+    bars = 0
+    last = start
+    for row in range(time_ns.shape[0]):
+        now = time_ns[row]
+        if now < last:
+            return bars, start, row
+        if now >= finish:
+            if start != NO_BUCKET:
+                ends[bars] = row
+                starts[bars] = start
+                bars += 1
+            start, finish = bucket_of(now, step_ns)
+        last = now
+    return bars, start, NO_ROW
+
+
+@torch.library.custom_op("gpu_pipeline::time_ends", mutates_args=(), device_types="cpu")
+def _time_ends(
+    time_ns: torch.Tensor, step_ns: int, state: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    ends, starts = np.empty(time_ns.shape[0], np.int64), np.empty(time_ns.shape[0], np.int64)
+    bars, start, bad = spec(time_ns.numpy(), step_ns, state.numpy(), ends, starts)
+    _refuse_step_back(bad)
+    return torch.from_numpy(ends[:bars].copy()), torch.from_numpy(starts[:bars].copy()), torch.tensor([start])
+
+
+@_time_ends.register_kernel("cuda")
+def _(time_ns: torch.Tensor, step_ns: int, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return launch_time_ends(time_ns, step_ns, state)
+
+
+@_time_ends.register_fake
+def _(time_ns: torch.Tensor, step_ns: int, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    bars = torch.library.get_ctx().new_dynamic_size()
+    return time_ns.new_empty(bars), time_ns.new_empty(bars), torch.empty_like(state)
+
+
+def _refuse_step_back(row: int) -> None:
+    if row != NO_ROW:
+        raise ValueError(
+            f"time_ends: times must not fall, row {row} of the chunk is earlier than the one before it; sort the trades"
+        )
+
+
+def launch_time_ends(time_ns, step_ns: int, state):
+    """Run the kernels on torch's current stream, or in the simulator on numpy arrays; return (ends, starts, state)."""
+    segments = -(-time_ns.shape[0] // SEGMENT)
+    blocks = -(-segments // THREADS)
+    counts, after, bad = new_rows(time_ns, segments), new_rows(time_ns, 1), new_filled(time_ns, NO_ROW)
+    launch(_count_kernel, max(blocks, 1), THREADS, time_ns, step_ns, state, counts, after, bad)
+    offsets, found = launch_exclusive_scan(counts, new_filled(time_ns, 0))
+    _refuse_step_back(int(bad[0]))
+    bars = int(found[0])
+    ends, starts = new_rows(time_ns, bars), new_rows(time_ns, bars)
+    launch(_write_kernel, blocks, THREADS, time_ns, step_ns, state, offsets, ends, starts)
+    return ends, starts, after
+
+
+@cuda.jit(device=True)
+def bucket_before(row, time_ns, step_ns, state):
+    """Return the bucket (start, end) that is open when `row` arrives."""
+    start = state[0] if row == 0 else time_ns[row - 1]
+    if start == NO_BUCKET:
+        return start, start
+    return bucket_of(start, step_ns)
+
+
+@cuda.jit
+def _count_kernel(time_ns, step_ns, state, counts, after, bad):
+    """One thread per segment: how many bars close in it; the first one also writes the bucket left open."""
+    segment, rows = cuda.grid(1), time_ns.shape[0]
+    if segment == 0:
+        after[0] = bucket_before(rows, time_ns, step_ns, state)[0]
+    if segment >= counts.shape[0]:
+        return
+    begin = segment * SEGMENT
+    start, finish = bucket_before(begin, time_ns, step_ns, state)
+    last = start if begin == 0 else time_ns[begin - 1]
+    bars = 0
+    for row in range(begin, min(begin + SEGMENT, rows)):
+        if time_ns[row] < last:
+            cuda.atomic.min(bad, 0, row)
+        last = time_ns[row]
+        if last >= finish:
+            bars += 1 if start != NO_BUCKET else 0
+            start, finish = bucket_of(last, step_ns)
+    counts[segment] = bars
+
+
+@cuda.jit
+def _write_kernel(time_ns, step_ns, state, offsets, ends, starts):
+    """One thread per segment: its ends and bucket starts, to their places."""
+    segment = cuda.grid(1)
+    if segment >= offsets.shape[0]:
+        return
+    begin = segment * SEGMENT
+    start, finish = bucket_before(begin, time_ns, step_ns, state)
+    bar = offsets[segment]
+    for row in range(begin, min(begin + SEGMENT, time_ns.shape[0])):
+        if time_ns[row] >= finish:
+            if start != NO_BUCKET:
+                ends[bar] = row
+                starts[bar] = start
+                bar += 1
+            start, finish = bucket_of(time_ns[row], step_ns)
