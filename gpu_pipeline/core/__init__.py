@@ -1,1 +1,1 @@
-"""Schemas, configuration, errors, device choice and the store: what every stage shares, and nothing that knows a stage."""
+"""Schemas, configuration, errors, device choice and the store: what every stage shares."""

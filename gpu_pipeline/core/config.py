@@ -80,12 +80,16 @@ def _plugin_options(section: type[PluginSection], name: str, rest: dict[str, Any
         config = plugins.load(section.KIND, name).config
     except InputError as error:
         near = nearest(name, plugins.names(section.KIND))
-        raise PydanticCustomError("plugin", "{text}", {"text": str(error), "at": section.KEY, "nearest": near, "value": name}) from error
+        raise PydanticCustomError(
+            "plugin", "{text}", {"text": str(error), "at": section.KEY, "nearest": near, "value": name}
+        ) from error
     try:
         return config(**rest)
     except ValidationError as error:
         allowed = [*config.model_fields, *(key for key in section.model_fields if key != "options")]
-        raise PydanticCustomError("nested", "plug-in", {"errors": error.errors(), "allowed": allowed, "model": config}) from error
+        raise PydanticCustomError(
+            "nested", "plug-in", {"errors": error.errors(), "allowed": allowed, "model": config}
+        ) from error
 
 
 class SymbolOptions(Options):
@@ -141,7 +145,10 @@ class BarsSection(PluginSection):
 
     type: str
     at_file_end: Literal["continue", "flush"] = "continue"
-    resolutions: dict[str, Resolution] = {"medium": Resolution(of="short", bars=10), "long": Resolution(of="medium", bars=16)}
+    resolutions: dict[str, Resolution] = {
+        "medium": Resolution(of="short", bars=10),
+        "long": Resolution(of="medium", bars=16),
+    }
     time: list[Step] = []
 
     @model_validator(mode="after")
@@ -149,7 +156,9 @@ class BarsSection(PluginSection):
         seen = ["short"]
         for name, resolution in self.resolutions.items():
             if resolution.bars is not None and resolution.of not in seen:
-                raise ValueError(f"resolution '{name}' is of '{resolution.of}', which is not defined before it ({', '.join(seen)})")
+                raise ValueError(
+                    f"resolution '{name}' is of '{resolution.of}', which is not defined before it ({', '.join(seen)})"
+                )
             seen.append(name)
         return self
 
@@ -376,7 +385,9 @@ def read_yaml(path: Path) -> Any:
     try:
         return _parse_yaml(path.read_text())
     except FileNotFoundError as error:
-        raise InputError.at(path, "no such file", fix="check the path; relative paths start at the working directory") from error
+        raise InputError.at(
+            path, "no such file", fix="check the path; relative paths start at the working directory"
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise InputError.at(path, f"cannot be read: {error}") from error
     except YAMLError as error:
@@ -473,7 +484,9 @@ def _problems(errors: Sequence[Any], prefix: tuple[Any, ...], model: Any, file: 
 
 
 def _is_tag(part: Any) -> bool:
-    return isinstance(part, str) and (part in {"str", "int", "float", "bool"} or part.startswith(("list[", "dict[", "function-", "literal[")))
+    return isinstance(part, str) and (
+        part in {"str", "int", "float", "bool"} or part.startswith(("list[", "dict[", "function-", "literal["))
+    )
 
 
 def _problem(error: Any, location: tuple[Any, ...], model: Any, file: str) -> Problem:
@@ -490,7 +503,11 @@ def _problem(error: Any, location: tuple[Any, ...], model: Any, file: str) -> Pr
     message = str(error["msg"]).removeprefix("Value error, ")
     shown = None if error["type"] in {"missing", "value_error", "mapping"} else error["input"]
     expected = context.get("expected")
-    hint = nearest(error["input"], [word.strip("'") for word in str(expected).replace(" or ", ", ").split(", ")]) if expected else None
+    hint = (
+        nearest(error["input"], [word.strip("'") for word in str(expected).replace(" or ", ", ").split(", ")])
+        if expected
+        else None
+    )
     return Problem(section, key, message, shown, hint, file)
 
 
@@ -537,7 +554,14 @@ def _check_order(config: RunConfig, file: str) -> list[Problem]:
 def _check_targets(config: RunConfig, file: str) -> list[Problem]:
     targets = config.dataset.targets if config.dataset else ()
     return [
-        Problem("dataset", "target", f"no label of this name; there are {', '.join(config.labels) or 'none'}", name, nearest(name, config.labels), file)
+        Problem(
+            "dataset",
+            "target",
+            f"no label of this name; there are {', '.join(config.labels) or 'none'}",
+            name,
+            nearest(name, config.labels),
+            file,
+        )
         for name in targets
         if name not in config.labels
     ]
@@ -548,7 +572,14 @@ def _check_inputs(config: RunConfig, file: str) -> list[Problem]:
         return []
     streams = list(config.dataset.streams)
     return [
-        Problem("train", f"models.{index}.inputs", f"no stream of this name; there are {', '.join(streams)}", name, nearest(name, streams), file)
+        Problem(
+            "train",
+            f"models.{index}.inputs",
+            f"no stream of this name; there are {', '.join(streams)}",
+            name,
+            nearest(name, streams),
+            file,
+        )
         for index, model in enumerate(config.train.models)
         for name in model.inputs or ()
         if name not in streams
@@ -558,7 +589,16 @@ def _check_inputs(config: RunConfig, file: str) -> list[Problem]:
 def _check_book(config: RunConfig, file: str) -> list[Problem]:
     problems = []
     if config.book and config.book.stream not in config.ingest:
-        problems.append(Problem("book", "stream", "no ingest stream of this name", config.book.stream, nearest(config.book.stream, config.ingest), file))
+        problems.append(
+            Problem(
+                "book",
+                "stream",
+                "no ingest stream of this name",
+                config.book.stream,
+                nearest(config.book.stream, config.ingest),
+                file,
+            )
+        )
     for name, stream in (config.dataset.streams if config.dataset else {}).items():
         if stream.from_ == "book" and not config.book:
             problems.append(Problem("dataset", f"streams.{name}.from", "needs the section 'book'", "book", file=file))
@@ -568,5 +608,14 @@ def _check_book(config: RunConfig, file: str) -> list[Problem]:
 def _check_search(config: RunConfig, file: str) -> list[Problem]:
     titles = [model.title for model in config.train.models] if config.train else []
     if config.search and config.search.model and config.search.model not in titles:
-        return [Problem("search", "model", f"no model of this name; there are {', '.join(titles)}", config.search.model, nearest(config.search.model, titles), file)]
+        return [
+            Problem(
+                "search",
+                "model",
+                f"no model of this name; there are {', '.join(titles)}",
+                config.search.model,
+                nearest(config.search.model, titles),
+                file,
+            )
+        ]
     return []

@@ -16,7 +16,7 @@ from gpu_pipeline.core.errors import InputError, nearest
 
 
 class Options(BaseModel):
-    """Base of every `Config`: frozen, unknown keys are errors, values are validated strictly in spirit (no string-to-number)."""
+    """Base of every `Config`: frozen, and unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
@@ -92,7 +92,9 @@ def load(kind: str, name: str) -> Plugin:
     if name not in names(kind):
         hint = nearest(name, names(kind))
         raise InputError(
-            f"{kind}: no plug-in '{name}'" + (f"; did you mean '{hint}'?" if hint else "") + f" There are: {', '.join(names(kind))}"
+            f"{kind}: no plug-in '{name}'"
+            + (f"; did you mean '{hint}'?" if hint else "")
+            + f" There are: {', '.join(names(kind))}"
         )
     return Plugin(kind, name, importlib.import_module(f"{KINDS[kind].package}.{name}"))
 
@@ -104,5 +106,7 @@ def _load_path(kind: str, path: str) -> Plugin:
         raise InputError(f"{kind}: cannot import '{path}' ({error}); is its folder on PYTHONPATH?") from error
     lacks = [part for part in ("Config", KINDS[kind].function) if not hasattr(module, part)]
     if lacks and kind != "features":
-        raise InputError(f"{kind}: module '{path}' lacks {' and '.join(lacks)}; see the other files of {KINDS[kind].package}")
+        raise InputError(
+            f"{kind}: module '{path}' lacks {' and '.join(lacks)}; see the other files of {KINDS[kind].package}"
+        )
     return Plugin(kind, path, module)

@@ -208,7 +208,7 @@ class Trades(_Table):
         trade_id: [N] int64.
         is_buyer_maker: [N] bool, True where the aggressor sold.
         first_row: position of the first row in the symbol's trades over all files.
-        has_side: False where the source had no taker side (`is_buyer_maker` is then all False and the taker columns are NaN).
+        has_side: False where the source had no taker side; `is_buyer_maker` is then all False, taker columns NaN.
         report: what reading counted (rows in, duplicates, id gaps, times set back, dropped), plain values.
     """
 
@@ -309,7 +309,9 @@ class Bars(_Table):
     def trades(self, bar: int) -> Trades:
         """The trades inside bar number `bar`."""
         if self.source is None:
-            raise LookupError("these bars were read from files without their trades; make them with make_bars(trades, ...)")
+            raise LookupError(
+                "these bars were read from files without their trades; make them with make_bars(trades, ...)"
+            )
         first, last = int(self.first_trade_row[bar]), int(self.last_trade_row[bar])
         start = first - self.source.first_row
         return self.source[start : start + last - first + 1]

@@ -1,4 +1,4 @@
-"""Written means whole: atomic files, manifests that make a stage's output exist, and the store keyed by what made it."""
+"""Written means whole: atomic files, manifests that make an output exist, a store keyed by what made it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except OSError as error:
-        raise EnvironmentProblem(f"{path}: cannot write ({error.strerror}); free space or choose another folder") from error
+        raise EnvironmentProblem(
+            f"{path}: cannot write ({error.strerror}); free space or choose another folder"
+        ) from error
     finally:
         Path(temporary).unlink(missing_ok=True)
 
@@ -80,7 +82,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise InputError.at(path, f"cannot be read as JSON: {error}", fix="delete it and rerun the stage that wrote it") from error
+        raise InputError.at(
+            path, f"cannot be read as JSON: {error}", fix="delete it and rerun the stage that wrote it"
+        ) from error
 
 
 def write_table(path: Path, table: pa.Table, metadata: Mapping[str, str] | None = None) -> Path:
@@ -102,7 +106,7 @@ def write_table(path: Path, table: pa.Table, metadata: Mapping[str, str] | None 
 
 
 def _encoding(kind: pa.DataType) -> str | None:
-    if pa.types.is_integer(kind) and kind.bit_width >= 32 or pa.types.is_timestamp(kind):
+    if (pa.types.is_integer(kind) and kind.bit_width >= 32) or pa.types.is_timestamp(kind):
         return "DELTA_BINARY_PACKED"
     return "BYTE_STREAM_SPLIT" if pa.types.is_floating(kind) else None
 
@@ -158,7 +162,9 @@ def lock(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise Busy(f"{folder}: another process holds this run; wait for it, or give this one another name=") from error
+            raise Busy(
+                f"{folder}: another process holds this run; wait for it, or give this one another name="
+            ) from error
         yield
 
 
@@ -208,10 +214,13 @@ class Store:
         folder = self.root / stage / key
         return Output.at(folder) if (folder / MANIFEST).is_file() else None
 
-    def make(self, stage: str, key: str, config: Any, inputs: Mapping[str, str], write: Callable[[Path], Mapping[str, Any]]) -> Output:
+    def make(
+        self, stage: str, key: str, config: Any, inputs: Mapping[str, str], write: Callable[[Path], Mapping[str, Any]]
+    ) -> Output:
         """Runs `write(folder)` in a temporary folder, adds the manifest last and renames it into place.
 
-        `write` returns what the manifest says of the content: rows, totals, time span, scales, counts (plain values, no timings).
+        `write` returns what the manifest says of the content: rows, totals, time span, scales, counts;
+        plain values, no timings.
         """
         target = self.root / stage / key
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -236,7 +245,9 @@ class Store:
 
 def _file_list(folder: Path) -> dict[str, dict[str, Any]]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": digest_file(path)} for path in files}
+    return {
+        str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": digest_file(path)} for path in files
+    }
 
 
 def _put(folder: Path, target: Path) -> None:

@@ -6,13 +6,21 @@ import logging
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 log = logging.getLogger("gpu_pipeline")
 QUIET_SECONDS = 2.0
@@ -33,10 +41,14 @@ class StageRecord:
 
 @dataclass
 class Trace:
-    """Collects stage records and shows progress: bars on a terminal, plain log lines elsewhere."""
+    """Collects stage records and shows progress: bars on a terminal, plain log lines elsewhere.
+
+    `epoch`, where given, hears every epoch's number and validation loss; a search prunes by raising from it.
+    """
 
     console: Console = field(default_factory=lambda: Console(stderr=True))
     records: list[StageRecord] = field(default_factory=list)
+    epoch: Callable[[int, float], None] | None = None
 
     @contextmanager
     def stage(self, name: str) -> Iterator[StageRecord]:
@@ -104,7 +116,9 @@ class Ticker:
         tenth = self._done * 10 // self._total if self._total else self._done // 1000
         if tenth > self._logged:
             self._logged = tenth
-            log.info("%s: %s of %s %s", self._title, f"{self._done:,}", f"{self._total:,}" if self._total else "?", note)
+            log.info(
+                "%s: %s of %s %s", self._title, f"{self._done:,}", f"{self._total:,}" if self._total else "?", note
+            )
 
 
 def peak_bytes() -> int:

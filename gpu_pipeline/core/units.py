@@ -31,7 +31,9 @@ def parse_duration(text: str | int) -> int:
     match = _DURATION.match(str(text))
     unit = _ALIASES.get(match[2], match[2]) if match else None
     if match is None or unit not in _UNIT_NS:
-        raise ValueError(f"'{text}' is not a duration; write a whole number and ns, us, ms, s, min, hour or day, for example 10min")
+        raise ValueError(
+            f"'{text}' is not a duration; write a whole number and ns, us, ms, s, min, hour or day, for example 10min"
+        )
     return int(match[1]) * _UNIT_NS[unit]
 
 

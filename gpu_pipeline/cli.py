@@ -1,0 +1,221 @@
+"""The command line: a run file, `key=value` overrides, one closing table, and exit codes that mean something."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.table import Table
+
+from gpu_pipeline.core.config import STAGES, load_config
+from gpu_pipeline.core.errors import BUG, InputError, PipelineError, nearest
+from gpu_pipeline.core.plugins import KINDS
+from gpu_pipeline.core.trace import Trace, log
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="From raw market data to judged models.")
+out = Console()
+err = Console(stderr=True)
+
+ConfigFile = Annotated[Path, typer.Argument(help="the run file", show_default=False)]
+Overrides = Annotated[list[str] | None, typer.Argument(help="key=value pairs that replace keys of the run file")]
+
+
+def _stage_name(name: str) -> str:
+    if name not in STAGES:
+        hint = nearest(name, STAGES)
+        raise InputError(
+            f"no stage '{name}'" + (f"; did you mean '{hint}'?" if hint else f"; there are {', '.join(STAGES)}")
+        )
+    return name
+
+
+@app.command()
+def run(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    first: Annotated[str, typer.Option("--from", help="run again from this stage on")] = "ingest",
+    last: Annotated[str, typer.Option("--to", help="stop after this stage")] = "report",
+) -> None:
+    """Runs every stage from files to report, and again only what has changed."""
+    from gpu_pipeline import pipeline
+
+    started = time.perf_counter()
+    trace = Trace(console=err)
+    checked = load_config(config, overrides or ())
+    done = pipeline.run(checked, trace, first=_stage_name(first), last=_stage_name(last))
+    out.print(_closing_table(trace, time.perf_counter() - started))
+    _where(done)
+
+
+def _one_stage(name: str) -> Any:
+    def command(config: ConfigFile, overrides: Overrides = None) -> None:
+        run(config, overrides, last=name)
+
+    command.__doc__ = f"Runs the stage {name}, and what it needs where that is not there yet."
+    return command
+
+
+for _name in STAGES[:-1]:
+    app.command(_name)(_one_stage(_name))
+
+
+@app.command()
+def report(
+    targets: Annotated[list[str], typer.Argument(help="a run file with key=value pairs, or several run folders")],
+) -> None:
+    """Writes the page of one run, or compares several run folders side by side."""
+    if all(Path(target).is_dir() for target in targets):
+        from train.report import compare
+
+        out.print(f"comparison: {compare([Path(target) for target in targets])}")
+    else:
+        run(Path(targets[0]), targets[1:])
+
+
+@app.command()
+def validate(config: ConfigFile, overrides: Overrides = None) -> None:
+    """Checks a run file and the files it names; runs nothing."""
+    from gpu_pipeline import pipeline
+
+    checked = load_config(config, overrides or ())
+    files = pipeline.check_files(checked)
+    out.print(f"{config}: ok, {len(files)} input file{'' if len(files) == 1 else 's'}")
+
+
+@app.command("list")
+def list_plugins(kind: Annotated[str | None, typer.Argument(help=f"one of {', '.join(KINDS)}")] = None) -> None:
+    """Lists sources, bars, book forms, features, labels, models, metrics, loaders."""
+    from gpu_pipeline import pipeline
+
+    if kind is not None and kind not in KINDS:
+        raise InputError(f"no kind of plug-in '{kind}'; there are {', '.join(KINDS)}")
+    for name in [kind] if kind else KINDS:
+        table = Table(title=name, title_justify="left", box=None, show_header=False)
+        for plugin, summary in pipeline.plugin_table(name):
+            table.add_row(f"  {plugin}", summary)
+        out.print(table)
+
+
+@app.command()
+def download(
+    symbol: Annotated[str, typer.Argument(help="for example BTCUSDT")],
+    start: Annotated[str, typer.Option("--from", help="first month, 2024-01")],
+    end: Annotated[str, typer.Option("--to", help="last month, 2024-04")],
+    market: Annotated[str, typer.Option(help="spot, um or cm")] = "um",
+    kind: Annotated[str, typer.Option(help="trades or aggTrades")] = "trades",
+    folder: Annotated[Path, typer.Option(help="where the files go")] = Path("data"),
+    base_url: Annotated[str, typer.Option(help="another mirror")] = "https://data.binance.vision",
+) -> None:
+    """Fetches public exchange files with their checksums, and resumes what was interrupted."""
+    from gpu_pipeline.ingest.download import download as fetch
+
+    for path in fetch(symbol, market, start, end, kind, folder, base_url=base_url, trace=Trace(console=err)):
+        out.print(str(path), soft_wrap=True)
+
+
+@app.command()
+def tune(config: ConfigFile, overrides: Overrides = None) -> None:
+    """Searches over keys of the run file and writes the best run file."""
+    from gpu_pipeline import pipeline
+
+    best = pipeline.tune(load_config(config, overrides or ()), Trace(console=err))
+    out.print(f"best run file: {best}", soft_wrap=True)
+
+
+@app.command()
+def info() -> None:
+    """Shows devices, versions, and which implementation of each op would run."""
+    from gpu_pipeline import pipeline
+
+    for title, rows in pipeline.info().items():
+        table = Table(title=title, title_justify="left", box=None, show_header=False)
+        for name, value in rows.items():
+            table.add_row(f"  {name}", value)
+        out.print(table)
+
+
+def _closing_table(trace: Trace, seconds: float) -> Table:
+    table = Table(title=f"done in {seconds:.1f} s", title_justify="left")
+    for title in ("stage", "rows in", "rows out", "seconds", "peak memory", ""):
+        table.add_column(title, justify="left" if title in ("stage", "") else "right")
+    for record in trace.records:
+        rows = [f"{count:,}" if count is not None else "" for count in (record.rows_in, record.rows_out)]
+        peak = f"{record.peak_bytes / 2**20:,.0f} MiB"
+        note = "unchanged, not run again" if record.reused else record.note
+        table.add_row(record.stage, *rows, f"{record.seconds:.1f}", peak, note)
+    return table
+
+
+def _where(done: Any) -> None:
+    page = done.folder / "report" / "index.html"
+    out.print(f"results: {done.folder}", soft_wrap=True)
+    if page.exists():
+        out.print(f"report: {page}", soft_wrap=True)
+    if (done.folder / "tensorboard").is_dir():
+        out.print(f"curves: tensorboard --logdir {done.folder / 'tensorboard'}", soft_wrap=True)
+
+
+def _log_to_terminal() -> None:
+    handler = RichHandler(console=err, show_path=False, show_level=False, log_time_format="%H:%M:%S")
+    if not err.is_terminal:
+        plain = logging.StreamHandler(sys.stderr)
+        plain.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        log.handlers[:] = [plain]
+    else:
+        log.handlers[:] = [handler]
+    log.setLevel(logging.INFO)
+
+
+def _stop(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command line; returns the exit code of DESIGN section 6."""
+    signal.signal(signal.SIGTERM, _stop)
+    _log_to_terminal()
+    try:
+        code = app(args=arguments, standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except KeyboardInterrupt:
+        err.print("stopped; the same command goes on where it was", highlight=False)
+        return 130
+    except PipelineError as error:
+        err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        return error.exit_code
+    except Exception as error:  # the last resort: anything else is a bug of ours
+        return _outside_or_bug(error)
+
+
+def _outside_or_bug(error: Exception) -> int:
+    usage = getattr(error, "format_message", None)
+    if usage is not None:
+        err.print(usage(), style="red", markup=False, highlight=False, soft_wrap=True)
+        return 2
+    log.debug("traceback", exc_info=error)
+    path = _write_traceback(error)
+    shown = f"{type(error).__name__}: {error}".splitlines()[0]
+    err.print(
+        f"a bug of ours: {shown}; traceback in {path}", style="red", markup=False, highlight=False, soft_wrap=True
+    )
+    return BUG
+
+
+def _write_traceback(error: Exception) -> Path:
+    import tempfile
+    import traceback
+
+    path = Path(tempfile.gettempdir()) / "gpu-pipeline-traceback.txt"
+    path.write_text("".join(traceback.format_exception(error)))
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main())

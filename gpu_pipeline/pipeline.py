@@ -1,0 +1,507 @@
+"""The composition root: the picture of the data flow, and the only file that imports every stage."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gpu_pipeline.bars import _stage as bars_stage
+from gpu_pipeline.book import _stage as book_stage
+from gpu_pipeline.core import plugins
+from gpu_pipeline.core.config import STAGES, RunConfig, plain, read_yaml, write_yaml
+from gpu_pipeline.core.device import DeviceChoice, choose_device
+from gpu_pipeline.core.errors import EnvironmentProblem, InputError
+from gpu_pipeline.core.schema import Bars, Depth, Features, Labels, Symbol, Trades
+from gpu_pipeline.core.store import Output, Store, digest_code, digest_of, link, lock, read_json, read_table, write_text
+from gpu_pipeline.core.trace import StageRecord, Trace, log
+from gpu_pipeline.dataset import _stage as dataset_stage
+from gpu_pipeline.dataset.data import Dataset, load_dataset
+from gpu_pipeline.features import _stage as features_stage
+from gpu_pipeline.ingest import _stage as ingest_stage
+from gpu_pipeline.labels import _stage as labels_stage
+from train import report as report_stage
+from train import stage as train_stage
+
+_CPU = torch.device("cpu")
+_PROJECT = Path(__file__).resolve().parent.parent
+_CODE = {
+    "ingest": ("gpu_pipeline/ingest",),
+    "bars": ("gpu_pipeline/bars", "kernels"),
+    "book": ("gpu_pipeline/book", "kernels"),
+    "features": ("gpu_pipeline/features", "kernels"),
+    "labels": ("gpu_pipeline/labels", "kernels"),
+    "dataset": ("gpu_pipeline/dataset", "kernels"),
+    "evaluate": ("train",),
+    "report": ("train",),
+}
+_CHAIN = ("ingest", "bars", "book", "features", "labels", "dataset")
+
+Write = Callable[[Path], Mapping[str, Any]]
+
+
+@dataclass
+class Run:
+    """One run in progress: its configuration, where it lives, the device, and the outputs made so far."""
+
+    config: RunConfig
+    choice: DeviceChoice
+    trace: Trace
+    first: str = "ingest"
+    last: str = "report"
+    outputs: dict[str, Output] = field(default_factory=dict)
+    models: dict[str, Output] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        """runs/NAME."""
+        return Path(self.config.runs) / self.config.name
+
+    @property
+    def store(self) -> Store:
+        """runs/.store, shared by all runs."""
+        return Store(Path(self.config.runs) / ".store")
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the run."""
+        return self.choice.device
+
+    def wants(self, stage: str) -> bool:
+        """Whether a stage lies before the last one asked for."""
+        return STAGES.index(stage) <= STAGES.index(self.last)
+
+    def symbols(self) -> dict[str, Symbol]:
+        """Instruments with the scales that ingest found."""
+        return ingest_stage.load_symbols(self.outputs["ingest"].manifest)
+
+    def stage(self, name: str, config: Any, inputs: Mapping[str, str], write: Write) -> Output:
+        """Runs a stage, or takes its finished output when inputs, configuration and code are unchanged."""
+        key = self._key(name, config, inputs)
+        with self.trace.stage(name) as record:
+            found = self.store.find(name, key)
+            forced = STAGES.index(name) >= STAGES.index(self.first) and self.first != "ingest"
+            if found and not forced:
+                record.reused = True
+                log.info("%s: unchanged, taken from %s", name, found.path)
+            else:
+                self._refuse_missing(name)
+                log.info("%s: running", name)
+                found = self.store.make(name, key, config, inputs, write)
+            _account(record, found.manifest)
+        link(self.folder, "clean" if name == "ingest" else name, found)
+        self.outputs[name] = found
+        return found
+
+    def _key(self, name: str, config: Any, inputs: Mapping[str, str]) -> str:
+        folders = ["gpu_pipeline/core", *_CODE[name]]
+        code = digest_code([_PROJECT / folder for folder in folders])
+        return digest_of([name, config, dict(inputs), code])
+
+    def _refuse_missing(self, name: str) -> None:
+        if STAGES.index(name) < STAGES.index(self.first):
+            raise InputError(
+                f"--from {self.first}: stage '{name}' has no output for this configuration; run without --from once"
+            )
+
+
+def _account(record: StageRecord, manifest: Mapping[str, Any]) -> None:
+    record.rows_in, record.rows_out = manifest.get("rows_in"), manifest.get("rows_out")
+    record.note = str(manifest.get("note", ""))
+
+
+def run(config: RunConfig, trace: Trace | None = None, *, first: str = "ingest", last: str = "report") -> Run:
+    """Runs the stages of a run file in order, reusing what is unchanged.
+
+    Args:
+        config: a checked run file.
+        trace: collects progress and the closing account.
+        first: stages from this one on run again even when unchanged; earlier ones must exist.
+        last: the last stage to run.
+
+    Raises:
+        PipelineError: with the exit code that the command line returns.
+    """
+    this = Run(config, choose_device(config.device), trace or Trace(), first, last)
+    log.info("device: %s", this.choice)
+    with lock(this.folder), _log_file(this.folder):
+        write_text(this.folder / "config.yaml", write_yaml(_run_file(config)))
+        _run_chain(this)
+        if this.wants("train") and config.train:
+            _train(this)
+        if this.wants("evaluate") and this.models:
+            _evaluate(this)
+        if this.wants("report") and "bars" in this.outputs:
+            _report(this)
+    return this
+
+
+def _run_chain(this: Run) -> None:
+    stages: dict[str, tuple[bool, Callable[[Run], Output]]] = {
+        "ingest": (True, _ingest),
+        "bars": (this.config.bars is not None, _bars),
+        "book": (this.config.book is not None, _book),
+        "features": (this.config.features is not None, _features),
+        "labels": (bool(this.config.labels), _labels),
+        "dataset": (this.config.dataset is not None, _dataset),
+    }
+    for name in _CHAIN:
+        asked, make = stages[name]
+        if asked and this.wants(name):
+            make(this)
+
+
+def _ingest(this: Run) -> Output:
+    config = this.config
+    streams = {name: _seeded(section, config.seed) for name, section in config.ingest.items()}
+    files = {str(path): this.store.digest_input(path) for path in ingest_stage.input_files(config)}
+    write = partial(ingest_stage.write, config=config, device=this.device, trace=this.trace)
+    return this.stage("ingest", {"ingest": streams, "symbols": config.section("symbols")}, files, write)
+
+
+def _seeded(section: Any, seed: int) -> Any:
+    """The section as plain values, with the run's seed where the source draws numbers and names none of its own."""
+    values = plain(section)
+    if values["options"].get("seed", 0) is None:
+        values["options"]["seed"] = seed
+    return values
+
+
+def _bars(this: Run) -> Output:
+    source = this.outputs["ingest"]
+
+    def trades(symbol: Symbol) -> Iterator[Any]:
+        return ingest_stage.load_trades(source.path, symbol, this.device)
+
+    write = partial(
+        bars_stage.write,
+        config=this.config,
+        symbols=this.symbols(),
+        trades=trades,
+        device=this.device,
+        trace=this.trace,
+    )
+    return this.stage("bars", this.config.section("bars"), {"ingest": source.key}, write)
+
+
+def _book(this: Run) -> Output:
+    source, section = this.outputs["ingest"], this.config.book
+    assert section is not None
+
+    def snapshots(symbol: Symbol) -> Any:
+        return ingest_stage.load_snapshots(source.path, section.stream, symbol, this.device)
+
+    write = partial(
+        book_stage.write,
+        config=this.config,
+        symbols=this.symbols(),
+        snapshots=snapshots,
+        device=this.device,
+        trace=this.trace,
+    )
+    return this.stage("book", this.config.section("book"), {"ingest": source.key}, write)
+
+
+def _load_bars(this: Run) -> Callable[[Symbol, str], Any]:
+    source = this.outputs["bars"]
+    return lambda symbol, resolution: bars_stage.load(source.path, symbol, resolution, this.device)
+
+
+def _features(this: Run) -> Output:
+    config = {"features": features_stage.resolve(this.config), "device": this.device.type}
+    write = partial(
+        features_stage.write,
+        config=this.config,
+        symbols=this.symbols(),
+        bars=_load_bars(this),
+        device=this.device,
+        trace=this.trace,
+    )
+    return this.stage("features", config, {"bars": this.outputs["bars"].key}, write)
+
+
+def _labels(this: Run) -> Output:
+    config = {"labels": this.config.section("labels"), "device": this.device.type}
+    write = partial(
+        labels_stage.write,
+        config=this.config,
+        symbols=this.symbols(),
+        bars=_load_bars(this),
+        device=this.device,
+        trace=this.trace,
+    )
+    return this.stage("labels", config, {"bars": this.outputs["bars"].key}, write)
+
+
+def _dataset(this: Run) -> Output:
+    outputs, device = this.outputs, this.device
+    section = {"dataset": this.config.section("dataset"), "device": device.type, "shards": _wants_shards(this.config)}
+    inputs = {name: outputs[name].key for name in ("features", "labels", "book") if name in outputs}
+    write = partial(
+        dataset_stage.write,
+        config=this.config,
+        symbols=this.symbols(),
+        features=lambda symbol: features_stage.load(outputs["features"].path, symbol, device),
+        labels=lambda symbol, name: labels_stage.load(outputs["labels"].path, symbol, name, device),
+        depth=lambda symbol: book_stage.load(outputs["book"].path, symbol, device),
+        device=device,
+        trace=this.trace,
+    )
+    return this.stage("dataset", section, inputs, write)
+
+
+def _wants_shards(config: RunConfig) -> bool:
+    return config.train is not None and config.train.loader == "webdataset"
+
+
+def _train(this: Run) -> None:
+    processes = _processes(this.config, this.device)
+    with this.trace.stage("train") as record:
+        if processes > 1:
+            _torchrun(this, processes)
+        dataset = load_dataset(this.outputs["dataset"].path, this.device)
+        trained = train_stage.train_all(
+            this.config, dataset, this.outputs["dataset"], this.store, this.folder, this.device, this.trace
+        )
+        this.models = trained.outputs
+        record.reused = processes == 1 and not trained.fresh
+        record.rows_in = len(dataset.parts["train"])
+        record.note = ", ".join(trained.outputs)
+
+
+def _processes(config: RunConfig, device: torch.device) -> int:
+    assert config.train is not None
+    if config.train.processes == "auto":
+        return torch.cuda.device_count() if device.type == "cuda" else 1
+    return config.train.processes
+
+
+def _torchrun(this: Run, processes: int) -> None:
+    """Trains in `processes` processes; what they finish is then found in the store."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    command += ["-m", "train", str(this.folder / "config.yaml")]
+    log.info("starting %s", " ".join(command[1:]))
+    done = subprocess.run(
+        command,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(_PROJECT), os.environ.get("PYTHONPATH")]))},
+        check=False,
+    )
+    if done.returncode:
+        raise EnvironmentProblem(
+            f"training in {processes} processes ended with code {done.returncode}; its messages are above"
+        )
+
+
+def _evaluate(this: Run) -> None:
+    config, source = this.config, this.outputs["dataset"]
+    section = {"evaluate": config.section("evaluate"), "seed": config.seed, "device": this.device.type}
+    inputs = {"dataset": source.key, **{f"model {title}": output.key for title, output in this.models.items()}}
+
+    def write(folder: Path) -> Mapping[str, Any]:
+        dataset = load_dataset(source.path, this.device)
+        paths = {title: output.path for title, output in this.models.items()}
+        return train_stage.evaluate(folder, config, dataset, paths, this.device, this.trace)
+
+    output = this.stage("evaluate", section, inputs, write)
+    for name in ("metrics.json", "predictions.parquet"):
+        _link_file(this.folder / name, output.path / name)
+
+
+def _link_file(path: Path, target: Path) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(os.path.relpath(target, path.parent.resolve()))
+    os.replace(temporary, path)
+
+
+def _report(this: Run) -> None:
+    inputs = {name: output.key for name, output in this.outputs.items() if name != "report"}
+    inputs |= {f"model {title}": output.key for title, output in this.models.items()}
+    folders = {name: output.path for name, output in this.outputs.items()}
+    models = {title: output.path for title, output in this.models.items()}
+    values = _run_file(this.config)
+
+    def write(folder: Path) -> Mapping[str, Any]:
+        return report_stage.write(folder, values, folders, models)
+
+    this.stage("report", values, inputs, write)
+
+
+def _run_file(config: RunConfig) -> dict[str, Any]:
+    """The configuration as a run file: plug-in options beside their names, every default written out."""
+    return {name: _flat(value) for name, value in plain(config).items() if value is not None}
+
+
+def _flat(value: Any) -> Any:
+    if isinstance(value, dict):
+        options = value.get("options") if isinstance(value.get("options"), dict) else {}
+        own = {key.removesuffix("_"): _flat(item) for key, item in value.items() if key != "options"}
+        return own | {key: _flat(item) for key, item in options.items()}
+    return [_flat(item) for item in value] if isinstance(value, list) else value
+
+
+@contextmanager
+def _log_file(folder: Path) -> Iterator[None]:
+    handler = logging.FileHandler(folder / "log.txt")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    root = logging.getLogger("gpu_pipeline")
+    root.addHandler(handler)
+    try:
+        yield
+    except BaseException:
+        log.debug("the run stopped", exc_info=True)
+        raise
+    finally:
+        root.removeHandler(handler)
+        handler.close()
+
+
+def plugin_table(kind: str) -> Sequence[tuple[str, str]]:
+    """Names and one-line summaries of a kind of plug-in; features are listed one by one."""
+    if kind == "features":
+        return features_stage.listing()
+    return [(name, plugins.load(kind, name).summary) for name in plugins.names(kind)]
+
+
+def check_files(config: RunConfig) -> list[Path]:
+    """The input files that a run file names, and its feature set and lists, all checked to be there.
+
+    Raises:
+        InputError: one is missing or names an unknown feature.
+    """
+    files = ingest_stage.input_files(config)
+    if config.features is not None:
+        features_stage.resolve(config)
+    return files
+
+
+def tune(config: RunConfig, trace: Trace) -> Path:
+    """Searches over the keys of `search:`; returns the best run file."""
+    from train import tune as search
+
+    def trial(values: dict[str, Any], to: str, report: Callable[[int, float], None]) -> Mapping[str, Any]:
+        return _trial(values, to, report)
+
+    return search.tune(_run_file(config), trial, Path(config.runs) / config.name, trace)
+
+
+def _trial(values: dict[str, Any], to: str, report: Callable[[int, float], None]) -> Mapping[str, Any]:
+    """One run of a search: its metrics, with each epoch's validation loss reported as it comes."""
+    from gpu_pipeline.core.config import check_config
+
+    this = run(check_config(values, "trial"), Trace(epoch=report), last=to)
+    return dict(this.outputs["evaluate"].manifest)
+
+
+def info() -> dict[str, dict[str, str]]:
+    """Devices, versions and which implementation of each op would run."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    def found(name: str) -> str:
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            return "not installed"
+
+    packages = ("torch", "numpy", "numba", "numba-cuda", "triton", "pyarrow", "pandas", "cudf-cu13", "cupy-cuda13x")
+    choice = choose_device("auto")
+    gpus = {f"cuda:{n}": torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())}
+    return {
+        "device": {"chosen": str(choice), **gpus},
+        "versions": {"python": platform.python_version(), **{name: found(name) for name in packages}},
+        "ops": _implementations(choice.device),
+    }
+
+
+def _implementations(device: torch.device) -> dict[str, str]:
+    import pkgutil
+
+    import kernels
+
+    names = [info.name for info in pkgutil.iter_modules(kernels.__path__) if not info.name.startswith("_")]
+    cuda = "CUDA kernel (numba-cuda or Triton)"
+    return dict.fromkeys(names, cuda if device.type == "cuda" else "CPU loop (numba)")
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """Everything a run made, as frames; each is read when asked for."""
+
+    folder: Path
+
+    def _output(self, name: str) -> Output:
+        return Output.at(self.folder / name, name)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The run file with every default written out."""
+        values: dict[str, Any] = read_yaml(self.folder / "config.yaml")
+        return values
+
+    @property
+    def symbols(self) -> dict[str, Symbol]:
+        """Instruments by name."""
+        return ingest_stage.load_symbols(self._output("clean").manifest)
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """metrics.json."""
+        values: dict[str, Any] = read_json(self.folder / "metrics.json")
+        return values
+
+    @property
+    def predictions(self) -> Any:
+        """predictions.parquet as a pandas frame."""
+        return read_table(self.folder / "predictions.parquet").to_pandas()
+
+    def trades(self, symbol: str | None = None) -> Trades:
+        """Clean trades of a symbol (the first one where none is named)."""
+        chosen = self._symbol(symbol)
+        return Trades.concat(list(ingest_stage.load_trades(self._output("clean").path, chosen, _CPU)))
+
+    def bars(self, resolution: str = "short", symbol: str | None = None) -> Bars:
+        """Complete bars of one resolution."""
+        return bars_stage.load(self._output("bars").path, self._symbol(symbol), resolution, _CPU)
+
+    def book(self, symbol: str | None = None) -> Depth:
+        """The depth tensor."""
+        return book_stage.load(self._output("book").path, self._symbol(symbol), _CPU)
+
+    def features(self, symbol: str | None = None) -> Features:
+        """Feature columns beside the short bars."""
+        return features_stage.load(self._output("features").path, self._symbol(symbol), _CPU)
+
+    def labels(self, name: str, symbol: str | None = None) -> Labels:
+        """One named label."""
+        return labels_stage.load(self._output("labels").path, self._symbol(symbol), name, _CPU)
+
+    def dataset(self) -> Dataset:
+        """Streams and samples as the models see them."""
+        return load_dataset(self._output("dataset").path, _CPU)
+
+    def _symbol(self, name: str | None) -> Symbol:
+        symbols = self.symbols
+        if name is not None and name not in symbols:
+            raise InputError(f"run {self.folder.name} has no symbol '{name}'; it has {', '.join(symbols)}")
+        return symbols[name] if name else next(iter(symbols.values()))
+
+
+def load_run(folder: str | Path) -> LoadedRun:
+    """Opens a run's folder.
+
+    Raises:
+        InputError: there is no run here.
+    """
+    if not (Path(folder) / "config.yaml").is_file():
+        raise InputError(f"{folder}: no run here (no config.yaml); a run's folder is runs/NAME")
+    return LoadedRun(Path(folder))
