@@ -1,0 +1,110 @@
+"""What a source is asked for and what it hands over, before scales and order are settled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from gpu_pipeline.core.config import SymbolOptions
+from gpu_pipeline.core.schema import Symbol, Tensor
+
+
+@dataclass(frozen=True)
+class ReadRequest:
+    """One stream of one symbol, as the run file asks for it.
+
+    Attributes:
+        stream: name of the stream under `ingest`.
+        symbol: exchange name.
+        options: what is known of the symbol beforehand.
+        device: where the columns are wanted.
+        seed: of the run, for sources that draw random numbers.
+        start_ns: trades before it are left out; None for no bound.
+        end_ns: trades at or after it are left out; None for no bound.
+        limit: at most so many trades, counted after the bounds.
+        on_bad_row: an impossible value is an error, or its row is dropped and counted.
+        verify: checksums of files are compared.
+    """
+
+    stream: str
+    symbol: str
+    options: SymbolOptions = field(default_factory=SymbolOptions)
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    seed: int = 7
+    start_ns: int | None = None
+    end_ns: int | None = None
+    limit: int | None = None
+    on_bad_row: Literal["error", "drop"] = "error"
+    verify: bool = True
+
+
+@dataclass(frozen=True)
+class Units:
+    """A column of exact values: value = units x step.
+
+    Attributes:
+        units: [N] int64.
+        step: exact decimal step.
+    """
+
+    units: Tensor
+    step: Decimal
+
+    def __len__(self) -> int:
+        return len(self.units)
+
+
+# float64 and float32 columns stay as they came: a float32 is compared with decimals in float32.
+Values = Tensor | Units
+
+TENSORS = ("time_ns", "price", "quantity", "trade_id", "is_buyer_maker", "quote_quantity", "base_quantity")
+
+
+@dataclass(frozen=True)
+class RawTrades:
+    """A piece of one file in file order; nothing is checked, sorted or scaled yet.
+
+    Attributes:
+        file: the file that the piece came from.
+        first_row: rows of the file before this piece; messages count data rows from 1.
+        time_ns: [N] int64.
+        price: [N] float64, float32 or Units.
+        quantity: [N] base units, or contracts.
+        trade_id: [N] int64, None where the source has no ids.
+        is_buyer_maker: [N] bool, None where the source has no side.
+        quote_quantity: [N] float64, float32 or Units: only cross-checks the notional.
+        base_quantity: [N] the same for an inverse contract, in coins.
+        nulls: column name -> [N] bool, True where the cell is empty (float columns hold NaN instead).
+        declared: scales that the file itself states, for example in our own clean files.
+        checked: how the file's bytes were verified: `checksum`, `page checksums`, `none there`, `skipped`.
+    """
+
+    file: Path
+    first_row: int
+    time_ns: Tensor
+    price: Values
+    quantity: Values
+    trade_id: Tensor | None = None
+    is_buyer_maker: Tensor | None = None
+    quote_quantity: Values | None = None
+    base_quantity: Values | None = None
+    nulls: dict[str, Tensor] = field(default_factory=dict)
+    declared: Symbol | None = None
+    checked: str = "none there"
+
+    def __len__(self) -> int:
+        return len(self.time_ns)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> RawTrades:
+        """The same piece with every column passed through `change`, for example a selection of rows."""
+        columns = {name: _mapped(value, change) for name in TENSORS if (value := getattr(self, name)) is not None}
+        return replace(self, **columns, nulls={name: change(null) for name, null in self.nulls.items()})
+
+
+def _mapped(value: Values, change: Callable[[Tensor], Tensor]) -> Values:
+    return replace(value, units=change(value.units)) if isinstance(value, Units) else change(value)
