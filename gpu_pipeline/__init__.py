@@ -1,4 +1,4 @@
-"""GPU-native pipeline from raw market data to judged models; every step also runs on a plain CPU with the same results."""
+"""From raw market data to judged models on the GPU, and on a plain CPU with the same results."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "read_trades": "gpu_pipeline.pipeline",
-    "read_bars": "gpu_pipeline.pipeline",
-    "make_bars": "gpu_pipeline.pipeline",
-    "make_features": "gpu_pipeline.pipeline",
-    "make_labels": "gpu_pipeline.pipeline",
+    "read_trades": "gpu_pipeline.ingest._read",
+    "read_bars": "gpu_pipeline.ingest._read",
+    "make_bars": "gpu_pipeline.bars._make",
+    "make_features": "gpu_pipeline.features.engine",
+    "make_labels": "gpu_pipeline.labels._make",
     "load_run": "gpu_pipeline.pipeline",
 }
 __all__ = ["__version__", *_PUBLIC]

@@ -251,14 +251,13 @@ def _file_list(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _put(folder: Path, target: Path) -> None:
+    """Moves a finished folder into place; what stood there (an older run of the same key) goes."""
     os.chmod(folder, 0o755)
-    try:
-        os.rename(folder, target)
-    except OSError:
-        # Another process finished the same key first: equal keys mean equal bytes.
-        if not (target / MANIFEST).is_file():
-            shutil.rmtree(target, ignore_errors=True)
-            os.rename(folder, target)
+    old = Path(tempfile.mkdtemp(dir=target.parent, prefix=".old."))
+    if target.exists():
+        os.rename(target, old / target.name)
+    os.rename(folder, target)
+    shutil.rmtree(old)
     _sync_folder(target.parent)
 
 

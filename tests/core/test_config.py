@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpu_pipeline.core.config import apply_overrides, check_config, load_config, read_yaml, write_yaml
+from gpu_pipeline.core.errors import ConfigError, InputError
+
+GOOD: dict[str, Any] = {
+    "name": "t",
+    "symbols": ["BTCUSDT"],
+    "ingest": {"trades": {"source": "simulated"}},
+    "bars": {"type": "dollar", "threshold": 50000, "time": ["1m"]},
+    "features": {"set": {"sma": {"windows": [20]}}},
+    "labels": {"up": {"name": "triple_barrier", "take_profit": 2.0, "stop_loss": 1.0}},
+    "dataset": {"target": "up", "streams": {"bars": {"from": "features", "window": 64}}},
+    "train": {"models": [{"name": "cnn_lstm", "inputs": ["bars"]}]},
+}
+
+
+def lines_of(values: dict[str, Any]) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        check_config(values, "run.yaml")
+    assert caught.value.exit_code == 2
+    return str(caught.value).splitlines()
+
+
+def test_a_good_file_passes_and_fills_defaults() -> None:
+    config = check_config(GOOD)
+    assert config.bars is not None and config.bars.time == ["1min"]
+    assert config.bars.resolutions["long"].bars == 16
+    assert config.train is not None and config.train.models[0].title == "cnn_lstm"
+
+
+def test_six_mistakes_give_six_lines_each_naming_file_section_key_value_and_way_out() -> None:
+    bad = deepcopy(GOOD)
+    bad["devise"] = "cpu"
+    bad["bars"]["threshhold"] = bad["bars"].pop("threshold")
+    bad["bars"]["threshold"] = 50000
+    bad["labels"]["up"]["name"] = "tripple_barrier"
+    bad["dataset"]["streams"]["bars"]["window"] = 0
+    bad["train"]["optimizer"] = {"name": "adam"}
+    bad["train"]["epochs"] = "many"
+    lines = lines_of(bad)
+    assert len(lines) == 6
+    assert all(line.startswith("run.yaml: ") for line in lines)
+    text = "\n".join(lines)
+    assert "devise: unknown key (value 'cpu'); did you mean 'device'?" in text
+    assert "bars.threshhold: unknown key (value 50000); did you mean 'threshold'?" in text
+    assert "triple_barrier" in text
+    assert "dataset.streams.bars.window" in text and "(value 0)" in text
+    assert "train.optimizer.name" in text and "did you mean 'adamw'?" in text
+    assert "train.epochs" in text and "(value 'many')" in text
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        ("dataset.target", "down", "dataset.target: no label of this name; there are up (value 'down')"),
+        ("train.models", [{"name": "cnn_lstm", "inputs": ["bar"]}], "did you mean 'bars'?"),
+        (
+            "dataset.streams",
+            {"b": {"from": "features", "window": 4}, "k": {"from": "book", "window": 4}},
+            "needs the section 'book'",
+        ),
+        ("dataset.streams", {"k": {"from": "book", "window": 4}}, "one stream must be 'from: features'"),
+        ("bars.resolutions", {"long": {"of": "medium", "bars": 16}}, "is of 'medium', which is not defined before it"),
+        ("bars.resolutions", {"medium": {"of": "short"}}, "needs exactly one of 'bars'"),
+        ("bars.time", ["5 minutes"], "is not a duration"),
+        ("bars.type", "dolar", "did you mean 'dollar'?"),
+        ("ingest.trades.start", "yesterday", "Invalid isoformat"),
+        ("train.loader", "devise", "no loader 'devise'"),
+        ("train.models", [{"name": "cnn_lstm"}, {"name": "cnn_lstm"}], "give one of them a 'label'"),
+        ("search", {"keys": {"train.epochs": {"low": 5, "high": 1}}}, "low 5 is above high 1"),
+        ("search", {"keys": {"train.epochs": {}}}, "needs 'choices', or 'low' and 'high'"),
+        ("search", {"keys": {"a": {"choices": [1]}}, "model": "lstm"}, "no model of this name"),
+        ("bars", None, "needs the section 'bars'"),
+    ],
+)
+def test_each_mistake_says_what_and_how(path: str, value: Any, expected: str) -> None:
+    bad = deepcopy(GOOD)
+    *parents, last = path.split(".")
+    node = bad
+    for parent in parents:
+        node = node[parent]
+    node[last] = value
+    assert any(expected in line for line in lines_of(bad)), lines_of(bad)
+
+
+def test_scalars_follow_yaml_1_2(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text("rate: 1e-3\ncountry: NO\nyes: on\n")
+    assert read_yaml(file) == {"rate": 0.001, "country": "NO", "yes": "on"}
+
+
+def test_duplicate_keys_are_errors(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text("name: a\nname: b\n")
+    with pytest.raises(InputError, match=r"is not valid YAML.*duplicate key"):
+        read_yaml(file)
+
+
+def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.yaml: no such file; check the path"):
+        load_config(tmp_path / "none.yaml")
+
+
+def test_overrides_reach_nested_keys_and_list_items() -> None:
+    values = apply_overrides(
+        deepcopy(GOOD),
+        ["train.epochs=3", "train.models.0.name=transformer", "train.optimizer.lr=1e-4", "labels.up.take_profit=1.5"],
+    )
+    assert values["train"]["epochs"] == 3
+    assert values["train"]["models"][0]["name"] == "transformer"
+    assert values["train"]["optimizer"] == {"lr": 0.0001}
+    assert values["labels"]["up"]["take_profit"] == 1.5
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.epochs", "write key=value"),
+        ("train.models.4.name=x", "'4' is no item of a list of 1"),
+        ("name.x=1", "'name' is a plain value and has no key 'x'"),
+        ("name=[1", "the value is not valid YAML"),
+    ],
+)
+def test_bad_overrides_say_why(override: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        apply_overrides(deepcopy(GOOD), [override])
+
+
+def test_yaml_written_is_yaml_read(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(write_yaml(GOOD))
+    assert read_yaml(file) == GOOD
+    assert list(read_yaml(file)) == list(GOOD)

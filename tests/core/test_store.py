@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from gpu_pipeline.core.errors import Busy, EnvironmentProblem, InputError
+from gpu_pipeline.core.store import (
+    Output,
+    Store,
+    atomic_file,
+    digest_code,
+    digest_of,
+    link,
+    lock,
+    read_table,
+    verify,
+    write_table,
+    write_text,
+)
+
+
+def make(store: Store, key: str = "k", text: str = "hello") -> Output:
+    def write(folder: Path) -> dict[str, int]:
+        write_text(folder / "a.txt", text)
+        return {"rows_out": 1}
+
+    return store.make("bars", key, {"threshold": 1}, {"ingest": "abc"}, write)
+
+
+def test_an_output_exists_once_its_manifest_does(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert store.find("bars", "k") is None
+    made = make(store)
+    found = store.find("bars", "k")
+    assert found is not None and found.manifest == made.manifest
+    assert found.manifest["files"]["a.txt"]["bytes"] == 5
+    assert verify(found) == []
+
+
+def test_a_stage_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    def write(folder: Path) -> dict[str, int]:
+        write_text(folder / "half.txt", "x")
+        raise ValueError("stop")
+
+    with pytest.raises(ValueError, match="stop"):
+        Store(tmp_path).make("bars", "k", {}, {}, write)
+    assert list((tmp_path / "bars").iterdir()) == []
+
+
+def test_damage_is_found(tmp_path: Path) -> None:
+    output = make(Store(tmp_path))
+    (output.path / "a.txt").write_text("other")
+    assert verify(output) == [f"{output.path / 'a.txt'}: sha256 differs from the manifest's"]
+    (output.path / "a.txt").unlink()
+    assert "missing" in verify(output)[0]
+
+
+def _killed_while_writing(root: Path, ready: Path) -> None:
+    def write(folder: Path) -> dict[str, int]:
+        write_text(folder / "a.txt", "half")
+        ready.touch()
+        time.sleep(60)
+        return {}
+
+    Store(root).make("bars", "k", {}, {}, write)
+
+
+def test_a_killed_stage_reruns_to_the_same_bytes(tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    process = multiprocessing.get_context("spawn").Process(target=_killed_while_writing, args=(tmp_path / "s", ready))
+    process.start()
+    deadline = time.monotonic() + 60
+    while not ready.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    store = Store(tmp_path / "s")
+    assert store.find("bars", "k") is None
+    again, clean = make(store), make(Store(tmp_path / "other"))
+    assert again.manifest == clean.manifest
+
+
+def test_a_forced_rerun_replaces_the_output(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    make(store)
+    again = store.make("bars", "k", {}, {}, lambda folder: {"n": write_text(folder / "b.txt", "new").stat().st_size})
+    assert again.manifest["n"] == 3
+    assert [path.name for path in sorted(again.path.iterdir())] == ["b.txt", "manifest.json"]
+
+
+def test_a_second_process_is_told(tmp_path: Path) -> None:
+    with lock(tmp_path), pytest.raises(Busy, match="another process holds this run"), lock(tmp_path):
+        pass
+
+
+def test_a_link_follows_the_newest_output(tmp_path: Path) -> None:
+    store = Store(tmp_path / ".store")
+    link(tmp_path / "run", "bars", make(store, "one", "1"))
+    link(tmp_path / "run", "bars", make(store, "two", "2"))
+    assert (tmp_path / "run" / "bars" / "a.txt").read_text() == "2"
+    assert not (tmp_path / "run" / "bars").readlink().is_absolute()
+
+
+def test_no_manifest_is_no_output(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no finished output of stage 'bars' here; run it first"):
+        Output.at(tmp_path, "bars")
+
+
+def test_an_interrupted_file_never_appears(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), atomic_file(tmp_path / "x") as file:
+        file.write(b"half")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_disk_that_refuses_is_an_environment_error(tmp_path: Path) -> None:
+    folder = tmp_path / "file"
+    folder.write_text("not a folder")
+    with pytest.raises((EnvironmentProblem, OSError)), atomic_file(folder / "x"):
+        pass
+
+
+def test_tables_keep_values_metadata_and_checksums(tmp_path: Path) -> None:
+    table = pa.table({"t": pa.array([3, 1, 2], pa.int64()), "x": pa.array([0.1, float("nan"), 3.0])})
+    path = write_table(tmp_path / "a.parquet", table, {"scale": "0.01"})
+    again = read_table(path)
+    assert again.column("t").to_pylist() == [3, 1, 2]
+    assert again.schema.metadata[b"scale"] == b"0.01"
+    assert write_table(tmp_path / "b.parquet", table, {"scale": "0.01"}).read_bytes() == path.read_bytes()
+
+
+def test_a_flipped_bit_in_a_table_is_one_clear_error(tmp_path: Path) -> None:
+    draws = random.Random(1)
+    table = pa.table({"t": pa.array([draws.getrandbits(60) for _ in range(10_000)], pa.int64())})
+    path = write_table(tmp_path / "a.parquet", table)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x10
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.parquet: cannot be read as Parquet"):
+        read_table(path)
+
+
+def test_code_digests_follow_the_code(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("x = 1\n")
+    before = digest_code([tmp_path])
+    (tmp_path / "a.py").write_text("x = 2\n")
+    assert digest_code([tmp_path]) != before
+
+
+def test_digests_do_not_depend_on_key_order() -> None:
+    assert digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1})
+
+
+def test_an_input_is_digested_again_when_it_changes(tmp_path: Path) -> None:
+    file = tmp_path / "in.csv"
+    file.write_text("one")
+    store = Store(tmp_path / "s")
+    first = store.digest_input(file)
+    assert store.digest_input(file) == first
+    file.write_text("other")
+    assert store.digest_input(file) != first
