@@ -7,7 +7,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
@@ -45,6 +45,7 @@ Number = Annotated[Decimal, BeforeValidator(_decimal), Field(gt=0)]
 Duration = Annotated[str | int, BeforeValidator(_duration)]
 Step = Annotated[str, BeforeValidator(_step)]
 Instant = Annotated[str | None, BeforeValidator(_instant)]
+Section = TypeVar("Section", bound=BaseModel)
 
 
 class PluginSection(Options):
@@ -468,6 +469,18 @@ def check_config(values: Mapping[str, Any], file: str = "run file") -> RunConfig
     if problems:
         raise ConfigError(problems)
     return config
+
+
+def check_values(model: type[Section], values: Mapping[str, Any], where: str) -> Section:
+    """Checks the keyword arguments of a Python call against one section of the run file.
+
+    Raises:
+        ConfigError: every mistake at once, a line each; `where` names the call.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_problems(error.errors(), (), model, where)) from error
 
 
 def _problems(errors: Sequence[Any], prefix: tuple[Any, ...], model: Any, file: str) -> list[Problem]:
