@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 import numba
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 
 SIMULATED = bool(numba.config.ENABLE_CUDASIM)
+POISON = -0x5A5A5A5A5A5A5A5A
 
 
 def jit(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -47,7 +49,8 @@ def new_rows(like: Any, *shape: int) -> Any:
     """Allocate an int64 array of `shape` beside `like`: a tensor on its device, or numpy for the simulator."""
     if isinstance(like, torch.Tensor):
         return like.new_empty(shape, dtype=torch.int64)
-    return np.empty(shape, np.int64)
+    # The simulator is for tests: what a kernel forgets to write must show.
+    return np.full(shape, POISON, np.int64)
 
 
 def new_filled(like: Any, value: int) -> Any:
@@ -84,7 +87,7 @@ def in_threads(work: Callable[[int, int], Any], cuts: Sequence[int]) -> None:
 
     `work` must release the GIL (a `jit` loop does). Plain threads, because numba's own pool aborts in a forked child.
     """
-    spans = [(lo, hi) for lo, hi in zip(cuts[:-1], cuts[1:], strict=True) if hi > lo]
+    spans = [(lo, hi) for lo, hi in pairwise(cuts) if hi > lo]
     if len(spans) <= 1:
         for lo, hi in spans:
             work(lo, hi)

@@ -2,7 +2,7 @@
 
 The closing trade belongs to its bar, however far it overshoots, and the sum restarts at zero. The rule is a chain (each
 bar begins where the last one ended), so the CUDA form first resolves every possible beginning in every block of trades,
-then walks the blocks, then replays each from its true beginning: exact for all data, with no guess about chains meeting.
+then walks the blocks, then replays each from its true beginning: exact for all data, without a guess.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ THREADS = 4 if SIMULATED else 256
 ROWS_EACH = 2 if SIMULATED else 8
 BLOCK_ROWS = THREADS * ROWS_EACH
 SLOTS = BLOCK_ROWS + 1
+SLOTS_EACH = ROWS_EACH + 1
 ROUNDS = BLOCK_ROWS.bit_length() - 1
 GPU_THRESHOLD_LIMIT = (1 << 63) // SLOTS
 
@@ -111,7 +112,7 @@ def first_reaching(sums, after, wanted):
 
 @cuda.jit(device=True)
 def running_sums(amount, threshold, sums, partials, bad):
-    """Fill sums[0:SLOTS] with the block's running sums of min(amount, threshold), which leaves every bar's end alone."""
+    """Fill sums[0:SLOTS] with the block's running sums of min(amount, threshold), which moves no bar's end."""
     base = cuda.blockIdx.x * BLOCK_ROWS
     for slot in range(cuda.threadIdx.x, BLOCK_ROWS, THREADS):
         row = base + slot
@@ -138,13 +139,15 @@ def _resolve_kernel(amount, threshold, sums_out, links_out, bad):
 
     A link is count << 32 | stop. A bar that begins at `stop` does not close in this block: a fixed point of the jumps.
     """
-    sums, links = cuda.shared.array(SLOTS, int64), cuda.shared.array(SLOTS, int64)
+    # The simulator tells shared arrays apart by their line.
+    sums = cuda.shared.array(SLOTS, int64)
+    links = cuda.shared.array(SLOTS, int64)
     partials = cuda.shared.array(THREADS, int64)
     running_sums(amount, threshold, sums, partials, bad)
     for slot in range(cuda.threadIdx.x, SLOTS, THREADS):
         end = first_reaching(sums, slot, sums[slot] + threshold)
         links[slot] = ((1 << 32) | end) if end < SLOTS else slot
-    jumped = cuda.local.array(ROWS_EACH + 1, int64)
+    jumped = cuda.local.array(SLOTS_EACH, int64)
     for _ in range(ROUNDS):
         cuda.syncthreads()
         for slot in range(cuda.threadIdx.x, SLOTS, THREADS):

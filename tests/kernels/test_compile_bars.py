@@ -1,0 +1,39 @@
+"""The bar kernels compile for the GPUs we name, without one, and spill nothing."""
+
+from __future__ import annotations
+
+import pytest
+from numba import boolean, int64
+
+from kernels import _blocks, bar_sums, carry_ends, centred_moments, reset_ends, time_ends
+
+ROWS = int64[::1]
+TABLE = int64[:, ::1]
+TRADES = (ROWS, ROWS, ROWS, ROWS, boolean[::1])
+KERNELS = {
+    "scan": (_blocks._scan_kernel, (ROWS, int64, ROWS, ROWS, ROWS)),
+    "reset_resolve": (reset_ends._resolve_kernel, (ROWS, int64, TABLE, TABLE, ROWS)),
+    "reset_walk": (reset_ends._walk_kernel, (int64, ROWS, TABLE, TABLE, ROWS, ROWS, ROWS, ROWS)),
+    "reset_replay": (reset_ends._replay_kernel, (int64, TABLE, ROWS, ROWS, ROWS)),
+    "carry_sum": (carry_ends._sum_kernel, (ROWS, int64, ROWS, ROWS)),
+    "carry_count": (carry_ends._count_kernel, (ROWS, int64, ROWS, ROWS)),
+    "carry_write": (carry_ends._write_kernel, (ROWS, int64, ROWS, ROWS, ROWS)),
+    "time_count": (time_ends._count_kernel, (ROWS, int64, ROWS, ROWS, ROWS, ROWS)),
+    "time_write": (time_ends._write_kernel, (ROWS, int64, ROWS, ROWS, ROWS, ROWS)),
+    "bar_sums": (bar_sums._bar_kernel, (*TRADES, ROWS, int64, ROWS, TABLE, ROWS)),
+    "centred_moments": (centred_moments._moments_kernel, (TABLE, TABLE)),
+}
+
+
+@pytest.mark.compile
+@pytest.mark.parametrize("cc", [(8, 6), (9, 0)], ids=["sm_86", "sm_90"])
+@pytest.mark.parametrize("name", KERNELS)
+def test_a_kernel_compiles_and_spills_nothing(compiled, name, cc):
+    kernel, signature = KERNELS[name]
+    ptx, used = compiled(kernel, signature, cc)
+    assert f".target sm_{cc[0]}{cc[1]}" in ptx
+    assert ".f64" not in ptx and ".f32" not in ptx, "an integer kernel computes in floating point"
+    if used is None:
+        pytest.skip("PTX is made, but no ptxas is found to count registers")
+    assert used["bytes spill stores"] == 0
+    assert used["registers"] <= 128
