@@ -2,8 +2,8 @@
 
 Event e is tested on rows first .. first + horizon - 1: the upper barrier where high >= upper, the lower where
 low <= lower. A bar that touches both counts as both, even where it opened beyond the upper one. The exit price is the
-barrier, or the open where the bar opened beyond it; of a bar that touches both it is the lower one's (the stop of a long
-position), and of an event that touches neither the close of its last row. A NaN high or low touches nothing.
+barrier, or the open where the bar opened beyond it; of a bar that touches both it is the lower one's (the stop of a
+long position), and of an event that touches neither the close of its last row. A NaN high or low touches nothing.
 
 Code 1 upper, -1 lower, 2 both in one bar, 0 neither, -2 unknown: a barrier is NaN, or the horizon ends beyond the last
 row, even if a barrier was touched before (else events near the end would be kept only where they end early).
