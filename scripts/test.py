@@ -68,7 +68,12 @@ def run(ring: Ring, more: list[str]) -> tuple[Result, str]:
             *more,
         ]
         done = subprocess.run(
-            command, cwd=ROOT, env={**os.environ, **dict(ring.environment)}, capture_output=True, text=True, check=False
+            command,
+            cwd=ROOT,
+            env={"PYTEST_TIMEOUT": "900", **os.environ, **dict(ring.environment)},
+            capture_output=True,
+            text=True,
+            check=False,
         )
         counts = _counts(report) if report.is_file() else (0, 1, 0)
     passed, failed, skipped = counts

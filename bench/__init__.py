@@ -1,0 +1,1 @@
+"""Benchmarks: one file per op and per stage; `python -m bench OP`."""
