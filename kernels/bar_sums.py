@@ -45,6 +45,8 @@ FIRST_TIME, LAST_TIME, FIRST_ROW, LAST_ROW, OPEN, HIGH, LOW, CLOSE, COUNT, VOLUM
 S1, S2, S3, S4, CHANGES, TURNS, FIRST_MOVE, LAST_MOVE = 12, 13, 15, 17, 19, 20, 21, 22
 # Rows per tile, and the |d| below which a tile's powers fit 64 bits: 64 x (2^14)^4 = 2^62.
 TILE, NARROW = 64, 1 << 14
+# Rows that every loop takes before the next: their four columns stay in the first-level cache.
+STRETCH = 512
 ROWS_PER_THREAD = 1 << 18
 THREADS = 4 if SIMULATED else 32
 
@@ -79,10 +81,10 @@ def bar_sums(
 
 
 @jit
-def power_sums(price, begin, end, origin):
-    """Return (s1, s2_hi, s2_lo, s3_hi, s3_lo, s4_hi, s4_lo) of d = price - origin over the rows [begin, end)."""
+def wide_powers(price, origin):
+    """Return (s1, s2_hi, s2_lo, s3_hi, s3_lo, s4_hi, s4_lo) of d = price - origin."""
     s1, s2h, s2l, s3h, s3l, s4h, s4l = 0, 0, 0, 0, 0, 0, 0
-    for row in range(begin, end):
+    for row in range(price.shape[0]):
         d = price[row] - origin
         square = d * d
         s1 += d
@@ -95,10 +97,10 @@ def power_sums(price, begin, end, origin):
 
 
 @jit
-def narrow_power_sums(price, begin, end, origin):
-    """Return what power_sums does, for at most TILE rows with |d| < NARROW: every sum fits 64 bits."""
+def narrow_powers(price, origin):
+    """Return what wide_powers does, for at most TILE rows with |d| < NARROW: every sum fits 64 bits."""
     s1, s2, s3, s4 = 0, 0, 0, 0
-    for row in range(begin, end):
+    for row in range(price.shape[0]):
         d = price[row] - origin
         square = d * d
         s1 += d
@@ -109,38 +111,51 @@ def narrow_power_sums(price, begin, end, origin):
 
 
 @jit
-def add_powers(price, begin, end, origin, narrow, out, bar):
-    """Add the power sums of the rows [begin, end) to out[:, bar]."""
-    if narrow:
-        s1, s2h, s2l, s3h, s3l, s4h, s4l = narrow_power_sums(price, begin, end, origin)
-    else:
-        s1, s2h, s2l, s3h, s3l, s4h, s4l = power_sums(price, begin, end, origin)
-    out[S1, bar] += s1
-    out[S2, bar], out[S2 + 1, bar] = add(out[S2, bar], out[S2 + 1, bar], s2h, s2l)
-    out[S3, bar], out[S3 + 1, bar] = add(out[S3, bar], out[S3 + 1, bar], s3h, s3l)
-    out[S4, bar], out[S4 + 1, bar] = add(out[S4, bar], out[S4 + 1, bar], s4h, s4l)
+def add_prices(price, origin, out, bar):
+    """Add extremes and power sums to out[:, bar], tile by tile."""
+    low, high = out[LOW, bar], out[HIGH, bar]
+    s1, s2h, s2l = out[S1, bar], out[S2, bar], out[S2 + 1, bar]
+    s3h, s3l, s4h, s4l = out[S3, bar], out[S3 + 1, bar], out[S4, bar], out[S4 + 1, bar]
+    for begin in range(0, price.shape[0], TILE):
+        tile = price[begin : begin + TILE]
+        least, most = tile[0], tile[0]
+        for row in range(tile.shape[0]):
+            least, most = min(least, tile[row]), max(most, tile[row])
+        low, high = min(low, least), max(high, most)
+        if least - origin > -NARROW and most - origin < NARROW:
+            t1, t2h, t2l, t3h, t3l, t4h, t4l = narrow_powers(tile, origin)
+        else:
+            t1, t2h, t2l, t3h, t3l, t4h, t4l = wide_powers(tile, origin)
+        s1 += t1
+        s2h, s2l = add(s2h, s2l, t2h, t2l)
+        s3h, s3l = add(s3h, s3l, t3h, t3l)
+        s4h, s4l = add(s4h, s4l, t4h, t4l)
+    out[LOW, bar], out[HIGH, bar] = low, high
+    out[S1, bar], out[S2, bar], out[S2 + 1, bar] = s1, s2h, s2l
+    out[S3, bar], out[S3 + 1, bar], out[S4, bar], out[S4 + 1, bar] = s3h, s3l, s4h, s4l
 
 
 @jit
-def add_moves(price, begin, end, previous, out, bar):
-    """Add the price changes of the rows [begin, end) to out[:, bar]; `previous` is the price of the trade before."""
+def add_moves(price, previous, out, bar):
+    """Add the price changes to out[:, bar]; `previous` is the price of the trade before."""
     changes, turns, first, last = out[CHANGES, bar], out[TURNS, bar], out[FIRST_MOVE, bar], out[LAST_MOVE, bar]
-    for row in range(begin, end):
+    for row in range(price.shape[0]):
         now = price[row]
-        move = (1 if now > previous else 0) - (1 if now < previous else 0)
-        changes += 1 if move != 0 else 0
-        turns += 1 if move * last < 0 else 0
-        first = move if first == 0 else first
-        last = move if move != 0 else last
+        if now != previous:
+            move = 1 if now > previous else -1
+            changes += 1
+            turns += 1 if move + last == 0 else 0
+            first = move if first == 0 else first
+            last = move
         previous = now
     out[CHANGES, bar], out[TURNS, bar], out[FIRST_MOVE, bar], out[LAST_MOVE, bar] = changes, turns, first, last
 
 
 @jit
-def add_amounts(quantity, notional, is_buyer_maker, begin, end, out, bar):
-    """Add volume, notional and the volume that takers bought in the rows [begin, end) to out[:, bar]."""
+def add_amounts(quantity, notional, is_buyer_maker, out, bar):
+    """Add volume, notional and the volume that takers bought to out[:, bar]."""
     volume, value, buys = out[VOLUME, bar], out[NOTIONAL, bar], out[BUYS, bar]
-    for row in range(begin, end):
+    for row in range(quantity.shape[0]):
         volume += quantity[row]
         value += notional[row]
         buys += 0 if is_buyer_maker[row] else quantity[row]
@@ -149,48 +164,46 @@ def add_amounts(quantity, notional, is_buyer_maker, begin, end, out, bar):
 
 @jit
 def add_rows(time, price, quantity, notional, is_buyer_maker, begin, end, first_row, origin, previous, out, bar):
-    """Add the rows [begin, end) to the sums out[:, bar], which hold the rows of the same bar before them, or zeros.
+    """Add the rows [begin, end), one at least, to out[:, bar]: the rows of the same bar before them, or zeros.
 
     `origin` is the bar's open, `previous` the price of the trade before `begin` in the bar (or of `begin` itself).
     """
-    if end <= begin:
-        return
     if out[COUNT, bar] == 0:
         out[FIRST_TIME, bar], out[FIRST_ROW, bar] = time[begin], first_row + begin
         out[OPEN, bar] = out[HIGH, bar] = out[LOW, bar] = price[begin]
-    for tile in range(begin, end, TILE):
-        stop = min(tile + TILE, end)
-        low, high = price[tile], price[tile]
-        for row in range(tile + 1, stop):
-            low, high = min(low, price[row]), max(high, price[row])
-        narrow = low - origin > -NARROW and high - origin < NARROW
-        out[LOW, bar], out[HIGH, bar] = min(out[LOW, bar], low), max(out[HIGH, bar], high)
-        add_powers(price, tile, stop, origin, narrow, out, bar)
-    add_moves(price, begin, end, previous, out, bar)
-    add_amounts(quantity, notional, is_buyer_maker, begin, end, out, bar)
+    for low in range(begin, end, STRETCH):
+        high = min(low + STRETCH, end)
+        add_prices(price[low:high], origin, out, bar)
+        add_moves(price[low:high], previous, out, bar)
+        add_amounts(quantity[low:high], notional[low:high], is_buyer_maker[low:high], out, bar)
+        previous = price[high - 1]
     out[LAST_TIME, bar], out[LAST_ROW, bar] = time[end - 1], first_row + end - 1
-    out[CLOSE, bar] = price[end - 1]
+    out[CLOSE, bar] = previous
     out[COUNT, bar] += end - begin
 
 
 @jit
-def spec(time, price, quantity, notional, is_buyer_maker, begin, end, first_row, state, out, bar):
-    """Write to out[:, bar] the sums of one bar: what `state` holds of it, then the rows [begin, end) in order."""
+def spec(time, price, quantity, notional, is_buyer_maker, begin, end, first_row, state, out):
+    """Write to out[:, 0] the sums of one bar: what `state` holds of it, then the rows [begin, end) in order."""
     for column in range(K):
-        out[column, bar] = state[column]
+        out[column, 0] = state[column]
     if end <= begin:
         return
     carried = state[COUNT] > 0
     origin, previous = (state[OPEN], state[CLOSE]) if carried else (price[begin], price[begin])
-    add_rows(time, price, quantity, notional, is_buyer_maker, begin, end, first_row, origin, previous, out, bar)
+    add_rows(time, price, quantity, notional, is_buyer_maker, begin, end, first_row, origin, previous, out, 0)
 
 
 @jit
 def _closed_bars(time, price, quantity, notional, is_buyer_maker, ends, first_row, state, nothing, out, low, high):
+    # One bar is summed in one small array: the rows of `out` lie far apart in memory.
+    mine = np.empty((K, 1), np.int64)
     for bar in range(low, high):
         begin = ends[bar - 1] if bar > 0 else 0
         carried = state if bar == 0 else nothing
-        spec(time, price, quantity, notional, is_buyer_maker, begin, ends[bar], first_row, carried, out, bar)
+        spec(time, price, quantity, notional, is_buyer_maker, begin, ends[bar], first_row, carried, mine)
+        for column in range(K):
+            out[column, bar] = mine[column, 0]
 
 
 @torch.library.custom_op("gpu_pipeline::bar_sums", mutates_args=(), device_types="cpu")
@@ -213,7 +226,7 @@ def _bar_sums(
         lambda low, high: _closed_bars(*trades, stops, first_row, carried, nothing, sums, low, high), _cuts(stops)
     )
     begin = stops[-1] if bars else 0
-    spec(*trades, begin, rows, first_row, nothing if bars else carried, after, 0)
+    spec(*trades, begin, rows, first_row, nothing if bars else carried, after)
     return torch.from_numpy(sums), torch.from_numpy(after[:, 0])
 
 

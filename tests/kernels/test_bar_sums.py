@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -34,10 +36,10 @@ def brute(trades, begin, end, first_row):
     if begin == end:
         return [0] * K
     times, prices, lots, notional, sold = (column[begin:end] for column in trades)
-    moves = [(b > a) - (b < a) for a, b in zip(prices[:-1], prices[1:], strict=True) if a != b]
+    moves = [(b > a) - (b < a) for a, b in itertools.pairwise(prices) if a != b]
     power = [sum((price - prices[0]) ** k for price in prices) for k in range(5)]
     bought = sum(q for q, maker in zip(lots, sold, strict=True) if not maker)
-    turns = sum(a != b for a, b in zip(moves[:-1], moves[1:], strict=True))
+    turns = sum(a != b for a, b in itertools.pairwise(moves))
     return [
         *(times[0], times[-1], first_row + begin, first_row + end - 1),
         *(prices[0], max(prices), min(prices), prices[-1]),
@@ -49,7 +51,7 @@ def brute(trades, begin, end, first_row):
 
 def expected(trades, ends, first_row):
     edges = [0, *ends, len(trades[0])]
-    return [brute(trades, a, b, first_row) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [brute(trades, a, b, first_row) for a, b in itertools.pairwise(edges)]
 
 
 def tensors(trades, begin=0, end=None):
@@ -145,7 +147,7 @@ def test_wrong_inputs_are_refused():
         assert first in str(error.value)
     with pytest.raises(ValueError, match=r"notional must have shape \[4\], got \[3\]"):
         bar_sums(*trades[:3], trades[3][:3], trades[4], torch.tensor([1]), 0, NOTHING)
-    with pytest.raises(TypeError, match="is_buyer_maker must be a tensor of torch.bool, got torch.int64"):
+    with pytest.raises(TypeError, match=r"is_buyer_maker must be a tensor of torch\.bool, got torch\.int64"):
         bar_sums(*trades[:4], trades[3], torch.tensor([1]), 0, NOTHING)
     with pytest.raises(ValueError, match=r"state must have shape \[23\]"):
         bar_sums(*trades, torch.tensor([1]), 0, NOTHING[:3])

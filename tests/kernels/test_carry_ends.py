@@ -75,7 +75,7 @@ def test_a_threshold_out_of_range_is_refused(threshold):
 def test_wrong_inputs_are_refused():
     with pytest.raises(ValueError, match="carry_ends: amount must not be negative, it is at row 1"):
         carry_ends(torch.tensor([1, -2, -3]), 9, torch.tensor([0]))
-    with pytest.raises(TypeError, match="carry_ends: state must be a tensor of torch.int64, got int"):
+    with pytest.raises(TypeError, match=r"carry_ends: state must be a tensor of torch\.int64, got int"):
         carry_ends(torch.tensor([1]), 9, 0)
     with pytest.raises(ValueError, match=r"amount must have shape \['any'\], got \[1, 1\]"):
         carry_ends(torch.tensor([[1]]), 9, torch.tensor([0]))
