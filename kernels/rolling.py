@@ -281,7 +281,7 @@ def _rolling_kernel(
         s2 = tl.cumsum(e * e, 0, reverse=True) + tl.cumsum(d * d, 0)
         m2 = s2 - s1 * s1 / width
         m2 = tl.where(m2 < 0.0, 0.0, m2) / over
-        out = tl.sqrt_rn(m2) if OP == 3 else m2
+        out = tl.sqrt(m2) if OP == 3 else m2
     else:
         out = tl.cumsum(tl.where(earlier, past, 0.0), 0, reverse=True) + tl.cumsum(tl.where(inside, value, 0.0), 0)
         if OP == 1:

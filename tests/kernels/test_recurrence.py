@@ -153,7 +153,7 @@ def test_what_is_refused(change, words):
 
 
 def test_float32_is_refused():
-    with pytest.raises(TypeError, match="x must be a tensor of torch.float64"):
+    with pytest.raises(TypeError, match=r"x must be a tensor of torch\.float64"):
         smooth(prices(4).float(), 3, "ema", initial_state(1))
 
 
