@@ -1,0 +1,243 @@
+"""Evaluates one resolution's expressions over a chunk of its rows, state in and out.
+
+Equal expressions are computed once, and those with memory that differ only in their input share one kernel call over
+stacked columns. Every pointwise operation is exact (IEEE) or computed element by element, so that no bit depends on the
+chunk. Axes: B rows, C columns, F outputs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gpu_pipeline.core.store import digest_of
+from gpu_pipeline.features.expression import Expression
+from kernels import elementwise, recurrence, rolling
+
+State = dict[str, tuple[Tensor, ...]]
+
+
+def _compare(op: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    def compared(a: Tensor, b: Tensor) -> Tensor:
+        return torch.where((a != a) | (b != b), math.nan, op(a, b).to(torch.float64))
+
+    return compared
+
+
+def _where(condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    return torch.where(condition != condition, condition, torch.where(condition != 0, a, b))
+
+
+# Adding 0.0 turns -0.0 into 0.0: which of the two equal zeros comes out depends on the vector unit.
+POINTWISE: Mapping[str, Callable[..., Tensor]] = {
+    "add": torch.add,
+    "sub": torch.sub,
+    "mul": torch.mul,
+    "div": torch.div,
+    "neg": torch.neg,
+    "abs": torch.abs,
+    "sqrt": torch.sqrt,
+    "max": lambda a, b: torch.maximum(a, b) + 0.0,
+    "min": lambda a, b: torch.minimum(a, b) + 0.0,
+    "gt": _compare(torch.gt),
+    "ge": _compare(torch.ge),
+    "lt": _compare(torch.lt),
+    "le": _compare(torch.le),
+    "eq": _compare(torch.eq),
+    "ne": _compare(torch.ne),
+    "where": _where,
+    "log": elementwise.log,
+    "sin": elementwise.sin,
+    "cos": elementwise.cos,
+}
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A kind of expression with memory: its state before the first row, and its step over a chunk [B, C]."""
+
+    start: Callable[..., tuple[Tensor, ...]]
+    step: Callable[..., tuple[Tensor, tuple[Tensor, ...]]]
+
+
+def _lag_start(columns: int, device: torch.device, rows: int) -> tuple[Tensor, ...]:
+    return (torch.full((rows, columns), math.nan, dtype=torch.float64, device=device),)
+
+
+def _lag(x: Tensor, state: tuple[Tensor, ...], rows: int) -> tuple[Tensor, tuple[Tensor, ...]]:
+    joined = torch.cat((state[0], x))
+    return joined[: len(x)], (joined[len(x) :].clone(),)
+
+
+def _smooth_start(columns: int, device: torch.device, window: int, kind: str) -> tuple[Tensor, ...]:
+    return (recurrence.initial_state(columns, device),)
+
+
+def _smooth(x: Tensor, state: tuple[Tensor, ...], window: int, kind: str) -> tuple[Tensor, tuple[Tensor, ...]]:
+    y, after = recurrence.smooth(x, window, kind, *state)
+    return y, (after,)
+
+
+def _rolling_start(columns: int, device: torch.device, window: int, op: str, ddof: int) -> tuple[Tensor, ...]:
+    return tuple(rolling.initial_state(window, columns, device))
+
+
+def _rolling(
+    x: Tensor, state: tuple[Tensor, ...], window: int, op: str, ddof: int
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    y, *after = rolling.rolling(x, window, op, *state, ddof=ddof)
+    return y, tuple(after)
+
+
+def _fold_start(
+    columns: int, device: torch.device, function: Any, state: Any, outputs: int, *_: Any
+) -> tuple[Tensor, ...]:
+    return tuple(torch.tensor(part, dtype=torch.float64, device=device) for part in state)
+
+
+def _fold(
+    x: Tensor, state: tuple[Tensor, ...], function: Any, start: Any, outputs: int, *parameters: Any
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    y, after = function(x, state, *parameters)
+    if y.shape != (len(x), outputs):
+        raise ValueError(
+            f"{function.__qualname__}: must return [{len(x)}, {outputs}] for these rows, got {list(y.shape)}"
+        )
+    return y, tuple(after)
+
+
+MEMORY: Mapping[str, Memory] = {
+    "lag": Memory(_lag_start, _lag),
+    "smooth": Memory(_smooth_start, _smooth),
+    "rolling": Memory(_rolling_start, _rolling),
+    "fold": Memory(_fold_start, _fold),
+}
+
+
+@dataclass(frozen=True)
+class Group:
+    """Expressions that one call computes: `names` are its outputs, `inputs` the columns stacked for it."""
+
+    key: str
+    kind: str
+    parameters: tuple[Any, ...]
+    names: tuple[str, ...]
+    inputs: tuple[str, ...]
+
+
+class Program:
+    """The compiled outputs of one resolution.
+
+    Attributes:
+        names: F output names.
+        columns: bar columns that are read; always the close, whose length is that of the chunk.
+        warmup: F numbers of rows that are NaN.
+        fingerprint: changes with whatever makes an older state useless.
+    """
+
+    def __init__(self, outputs: Mapping[str, Expression]) -> None:
+        nodes = _collect(outputs.values())
+        levels = _levels(nodes)
+        self.names = tuple(outputs)
+        self.warmup = tuple(node.warmup for node in outputs.values())
+        read = {node.parameters[0] for node in nodes.values() if node.kind == "column"}
+        self.columns = tuple(sorted(read | {"close"}))
+        self._outputs = tuple(node.name for node in outputs.values())
+        self._order = tuple(_schedule(nodes, levels))
+        self._groups = tuple(step for step in self._order if isinstance(step, Group))
+        groups = [[group.key, group.names, group.inputs] for group in self._groups]
+        self.fingerprint = digest_of([self.names, self._outputs, groups])
+
+    def start(self, device: torch.device) -> State:
+        """The state before the first row."""
+        state: State = {"rows": (torch.zeros(1, dtype=torch.int64, device=device),)}
+        for group in self._groups:
+            state[group.key] = MEMORY[group.kind].start(len(group.inputs), device, *group.parameters)
+        return state
+
+    def step(self, columns: Mapping[str, Tensor], state: State) -> tuple[Tensor, State]:
+        """Outputs [B, F] of a chunk of columns [B] (or [] where the same for all rows), and the state after it."""
+        rows, device = len(columns["close"]), columns["close"].device
+        values = {f"column({name!r})": column for name, column in columns.items()}
+        after: State = {"rows": (state["rows"][0] + rows,)}
+        for step in self._order:
+            if isinstance(step, Group):
+                x = _stack([values[name] for name in step.inputs], rows)
+                y, after[step.key] = MEMORY[step.kind].step(x, state[step.key], *step.parameters)
+                values.update(_spread(step, y))
+            else:
+                values[step.name] = _point(step, values, device)
+        out = _stack([values[name] for name in self._outputs], rows)
+        return _blank_warmup(out, self.warmup, state["rows"][0]), after
+
+
+def _point(node: Expression, values: Mapping[str, Tensor], device: torch.device) -> Tensor:
+    if node.kind == "constant":
+        # On the device: CUDA divides by a number of the host through its reciprocal.
+        return torch.tensor(node.parameters[0], dtype=torch.float64, device=device)
+    if node.kind == "item":
+        return values[node.inputs[0].name][:, node.parameters[0]]
+    return POINTWISE[node.kind](*(values[part.name] for part in node.inputs))
+
+
+def _stack(parts: list[Tensor], rows: int) -> Tensor:
+    return torch.stack([part if part.dim() else part.expand(rows) for part in parts], dim=1)
+
+
+def _spread(group: Group, y: Tensor) -> Iterator[tuple[str, Tensor]]:
+    if group.kind == "fold":
+        return iter([(group.names[0], y)])
+    return zip(group.names, y.t().contiguous().unbind(), strict=True)
+
+
+def _blank_warmup(values: Tensor, warmup: tuple[int, ...], rows: Tensor) -> Tensor:
+    head = values[: max(warmup, default=0)]
+    until = torch.tensor(warmup, device=values.device)
+    row = torch.arange(len(head), device=values.device) + rows
+    head.masked_fill_(row[:, None] < until, math.nan)
+    return values
+
+
+def _collect(outputs: Any) -> dict[str, Expression]:
+    """Every node once by name, inputs before what is computed from them."""
+    found: dict[str, Expression] = {}
+    visit = list(outputs)[::-1]
+    while visit:
+        node = visit[-1]
+        missing = [part for part in node.inputs if part.name not in found]
+        if node.name in found or not missing:
+            found.setdefault(visit.pop().name, node)
+        else:
+            visit += missing
+    return found
+
+
+def _levels(nodes: Mapping[str, Expression]) -> dict[str, int]:
+    """How many expressions with memory lie on the way to a node, itself included."""
+    levels: dict[str, int] = {}
+    for name, node in nodes.items():
+        levels[name] = max((levels[part.name] for part in node.inputs), default=0) + (node.kind in MEMORY)
+    return levels
+
+
+def _schedule(nodes: Mapping[str, Expression], levels: Mapping[str, int]) -> Iterator[Group | Expression]:
+    """Level by level: the groups with memory, then the pointwise nodes that use them."""
+    for level in range(max(levels.values(), default=0) + 1):
+        here = [node for name, node in nodes.items() if levels[name] == level]
+        yield from _groups([node for node in here if node.kind in MEMORY], level)
+        yield from (node for node in here if node.kind not in MEMORY and node.kind != "column")
+
+
+def _groups(nodes: list[Expression], level: int) -> Iterator[Group]:
+    together: dict[str, list[Expression]] = {}
+    for node in nodes:
+        own = node.name if node.kind == "fold" else ",".join(map(str, node.parameters))
+        together.setdefault(f"{level}.{node.kind}({own})", []).append(node)
+    for key, members in together.items():
+        inputs = tuple(part.name for node in members for part in node.inputs)
+        yield Group(key, members[0].kind, members[0].parameters, tuple(node.name for node in members), inputs)

@@ -1,0 +1,31 @@
+"""Features in one call, for people and for stages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gpu_pipeline.core.schema import Bars, Features
+from gpu_pipeline.features._set import read_include, read_set
+from gpu_pipeline.features.engine import Engine
+
+
+def make_features(
+    bars: Bars | Mapping[str, Bars],
+    features: str | Path | Mapping[str, Any],
+    include: str | Path | Sequence[str] | None = None,
+) -> Features:
+    """Features of a feature set (a YAML file or its mapping), row for row beside the (short) bars.
+
+    One `Bars` gives columns without suffix and every feature of the set; a mapping `{short: ..., medium: ...,
+    1min: ...}` gives them per resolution with suffixes, aligned to the first, as `on` says.
+
+    Raises:
+        ConfigError, InputError: mistakes in the set, or bars that lack what a feature needs.
+    """
+    single = isinstance(bars, Bars)
+    tables: Mapping[str, Bars] = {"short": bars} if isinstance(bars, Bars) else bars
+    engine = Engine(read_set(features), tuple(tables), suffixes=not single, include=read_include(include))
+    table, _ = engine.step(tables, engine.start(tables[engine.base].device))
+    return table

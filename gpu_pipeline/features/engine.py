@@ -1,0 +1,229 @@
+"""The fold over resolutions: bars in, feature rows of the base resolution out, in any chunking.
+
+Each resolution's features are computed on its own rows. A row of the base (the short bars) then sees, of every other
+resolution, the last row that was known: of bars made of trades the last with `last_trade_row` <= its own, of time bars
+the last that ended at or before its own closing trade. Rows that no base row has seen yet wait in the state.
+
+Axes: B rows of the base, R rows of another resolution, F features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from gpu_pipeline.core.errors import InputError, nearest
+from gpu_pipeline.core.schema import Bars, Features
+from gpu_pipeline.core.store import digest_of
+from gpu_pipeline.features._columns import read_columns
+from gpu_pipeline.features._evaluate import Program, State
+from gpu_pipeline.features._set import TIME_BARS, Choice, is_time_step
+from gpu_pipeline.features.expression import Expression
+
+SHORT_NAMES = {"short": "s", "medium": "m", "long": "l"}
+BEFORE_ALL = torch.iinfo(torch.int64).min
+
+
+def suffix(resolution: str) -> str:
+    """`_db_s _db_m _db_l` of short, medium and long bars, `_db_NAME` of others, `_tb_1min` of time bars."""
+    if is_time_step(resolution):
+        return f"_tb_{resolution}"
+    return f"_db_{SHORT_NAMES.get(resolution, resolution)}"
+
+
+class Engine:
+    """A feature set compiled for one symbol's resolutions.
+
+    Attributes:
+        resolutions: the names whose bars every call gets; the first is the base.
+        names: F columns, of the base first.
+        levels: columns that are levels.
+        warmup: column -> rows of its own resolution that are NaN.
+        fingerprint: equal where one engine can go on from the other's state.
+    """
+
+    def __init__(
+        self,
+        choices: Sequence[Choice],
+        resolutions: Sequence[str] = ("short",),
+        *,
+        suffixes: bool = True,
+        include: Sequence[str] | None = None,
+    ) -> None:
+        """Compiles `choices`; without suffixes there is one resolution, and the choices' `on` is not looked at.
+
+        Raises:
+            InputError: a feature wants a resolution that is not there, two columns have one name, or `include` names
+                a column that the set does not make.
+        """
+        if not suffixes and len(resolutions) > 1:
+            raise InputError(
+                "features of several resolutions need suffixes, or their columns would have the same names"
+            )
+        if suffixes:
+            _check_resolutions(choices, resolutions)
+        outputs, levels = _outputs(choices, resolutions, suffixes)
+        kept = _select(outputs, include)
+        if not any(kept.values()):
+            raise InputError(f"features: the set makes no column for the resolutions {', '.join(resolutions)}")
+        self._programs = {name: Program(part) for name, part in kept.items() if part}
+        self._readers = {name: _readers(kept[name]) for name in self._programs}
+        self.resolutions = tuple(resolutions)
+        self.names = tuple(name for program in self._programs.values() for name in program.names)
+        self.levels = tuple(name for name in self.names if name in levels)
+        self.warmup = {
+            name: rows
+            for program in self._programs.values()
+            for name, rows in zip(program.names, program.warmup, strict=True)
+        }
+        self.fingerprint = digest_of({name: program.fingerprint for name, program in self._programs.items()})
+
+    @property
+    def base(self) -> str:
+        """The resolution whose rows come out."""
+        return self.resolutions[0]
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """The resolutions that `step` reads: the base, and those that have a feature."""
+        return tuple(name for name in self.resolutions if name == self.base or name in self._programs)
+
+    def start(self, device: torch.device) -> State:
+        """The state before the first bar."""
+        state: State = {}
+        for name, program in self._programs.items():
+            state |= _under(name, program.start(device))
+            if name != self.base:
+                width = len(program.names)
+                keys = torch.full((1,), BEFORE_ALL, dtype=torch.int64, device=device)
+                state[f"{name}/seen"] = (keys, torch.full((1, width), torch.nan, dtype=torch.float64, device=device))
+        return state
+
+    def step(self, bars: Mapping[str, Bars], state: State) -> tuple[Features, State]:
+        """Features [B, F] of the base rows in a chunk, and the state after it.
+
+        `bars` holds every resolution of `needed`: what closed in the same stretch of trades. Partial rows are left out.
+
+        Raises:
+            InputError: a resolution is missing, or bars lack a column that a feature needs.
+        """
+        complete = {name: _complete(bars, name) for name in self.needed}
+        base = complete[self.base]
+        parts, after = [], State()
+        for name, program in self._programs.items():
+            columns = read_columns(complete[name], self._readers[name])
+            values, inner = program.step(columns, _inside(name, state))
+            after |= _under(name, inner)
+            if name != self.base:
+                keys, wanted = _keys(name, complete[name], base)
+                values, after[f"{name}/seen"] = _align(keys, values, wanted, state[f"{name}/seen"])
+            parts.append(values)
+        return self._table(base, torch.cat(parts, dim=1)), after
+
+    def _table(self, base: Bars, values: Tensor) -> Features:
+        closed = base.close_timestamp
+        return Features(
+            symbol=base.symbol,
+            names=self.names,
+            values=values,
+            time_ns=closed,
+            known_ns=closed,
+            last_trade_row=base.last_trade_row,
+            levels=self.levels,
+            warmup=self.warmup,
+        )
+
+
+def _align(keys: Tensor, values: Tensor, wanted: Tensor, seen: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """For each of `wanted` [B] the values [F] of the last row with key <= it; the state keeps it and all later rows."""
+    keys, values = torch.cat((seen[0], keys)), torch.cat((seen[1], values))
+    last = torch.searchsorted(keys, wanted, right=True) - 1
+    first_kept = int(last[-1]) if len(last) else 0
+    return values[last], (keys[first_kept:].clone(), values[first_kept:].clone())
+
+
+def _keys(name: str, bars: Bars, base: Bars) -> tuple[Tensor, Tensor]:
+    """What decides visibility: the trade row at which a bar closed, or the time at which a time bar ended."""
+    if is_time_step(name):
+        return bars.close_timestamp, base.close_timestamp.contiguous()
+    if bool((bars.last_trade_row < 0).any()) or bool((base.last_trade_row < 0).any()):
+        raise InputError(
+            f"features: the bars {bars.name} of {bars.symbol.name} do not say at which trade they closed"
+            " (last_trade_row is -1), so it is unknown when they were known; make them from trades, or use time bars"
+        )
+    return bars.last_trade_row, base.last_trade_row.contiguous()
+
+
+def _complete(bars: Mapping[str, Bars], name: str) -> Bars:
+    if name not in bars:
+        raise InputError(f"features: no bars of the resolution '{name}'; there are {', '.join(bars) or 'none'}")
+    return bars[name].complete() if "is_partial" in bars[name].columns else bars[name]
+
+
+def _inside(name: str, state: State) -> State:
+    prefix = f"{name}/"
+    return {key.removeprefix(prefix): part for key, part in state.items() if key.startswith(prefix)}
+
+
+def _under(name: str, state: State) -> State:
+    return {f"{name}/{key}": part for key, part in state.items()}
+
+
+def _check_resolutions(choices: Sequence[Choice], resolutions: Sequence[str]) -> None:
+    allowed = (*resolutions, TIME_BARS)
+    for choice in choices:
+        for name in choice.on or ():
+            if name not in allowed:
+                hint = nearest(name, allowed)
+                raise InputError(
+                    f"features: '{choice.feature.name}' is wanted on '{name}', but there are {', '.join(resolutions)}"
+                    + (f"; did you mean '{hint}'?" if hint else "; add it to the section bars")
+                )
+
+
+def _outputs(
+    choices: Sequence[Choice], resolutions: Sequence[str], suffixes: bool
+) -> tuple[dict[str, dict[str, Expression]], set[str]]:
+    """Resolution -> column -> expression, and which columns are levels."""
+    outputs: dict[str, dict[str, Expression]] = {name: {} for name in resolutions}
+    levels: set[str] = set()
+    for resolution in resolutions:
+        tail = suffix(resolution) if suffixes else ""
+        for choice in choices:
+            if suffixes and not choice.wanted_on(resolution):
+                continue
+            levels.update(name + tail for name in choice.feature.level_columns(choice.parameters))
+            for name, node in choice.feature.columns(choice.parameters).items():
+                _add(outputs[resolution], name + tail, node, choice)
+    return outputs, levels
+
+
+def _add(columns: dict[str, Expression], name: str, node: Expression, choice: Choice) -> None:
+    before = columns.setdefault(name, node)
+    if before.name != node.name:
+        raise InputError(
+            f"features: '{choice.feature.name}' makes the column '{name}', which another feature makes too"
+        )
+
+
+def _select(
+    outputs: dict[str, dict[str, Expression]], include: Sequence[str] | None
+) -> dict[str, dict[str, Expression]]:
+    made = [name for part in outputs.values() for name in part]
+    for name in include or ():
+        if name not in made:
+            hint = nearest(name, made)
+            raise InputError(f"features.include: no column '{name}'" + (f"; did you mean '{hint}'?" if hint else ""))
+    kept = set(made if include is None else include)
+    return {name: {key: node for key, node in part.items() if key in kept} for name, part in outputs.items()}
+
+
+def _readers(outputs: Mapping[str, Expression]) -> dict[str, list[str]]:
+    """Bar column -> the feature columns that need it; the close is always read."""
+    readers: dict[str, list[str]] = {}
+    for name, node in outputs.items():
+        for column in Program({name: node}).columns:
+            readers.setdefault(column, []).append(name)
+    return readers

@@ -1,0 +1,198 @@
+"""Every feature of the folder, present and future: no look-ahead, any chunking, declared warm-up, unique names."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gpu_pipeline.core import plugins
+from gpu_pipeline.core.errors import InputError
+from gpu_pipeline.core.schema import Bars
+from gpu_pipeline.features import _audit, _feature, _state
+from gpu_pipeline.features._set import Choice, read_set
+from gpu_pipeline.features.engine import Engine
+from gpu_pipeline.features.expression import Columns, Expression, fold
+from tests.features.factory import market, random_tape
+
+ROOT = Path(__file__).resolve().parents[2]
+CPU = torch.device("cpu")
+
+
+def default_choice(name: str) -> Choice:
+    """A feature with small parameters: 7 for whatever has no default."""
+    feature = _feature.catalogue()[name]
+    fields = feature.config.model_fields
+    return Choice(feature, feature.config(**{key: 7 for key, field in fields.items() if field.is_required()}))
+
+
+@pytest.fixture(scope="module")
+def tables() -> dict[str, Bars]:
+    return market(random_tape(4000, seed=11, minutes=40), threshold=30_000, medium=4, long=3)
+
+
+@pytest.fixture(scope="module")
+def choices() -> list[Choice]:
+    return [default_choice(name) for name in _feature.catalogue()]
+
+
+def trade_count(tables: dict[str, Bars]) -> int:
+    return int(tables["short"].last_trade_row[-1]) + 1
+
+
+def show(findings: list[_audit.Finding]) -> str:
+    return "\n".join(map(str, findings))
+
+
+def test_the_market_has_what_the_checks_need(tables: dict[str, Bars]) -> None:
+    assert all(len(tables[name]) > least for name, least in (("short", 100), ("medium", 25), ("long", 9), ("1min", 20)))
+    assert (tables["short"].close_timestamp.diff() == 0).any()
+
+
+@pytest.mark.parametrize("name", sorted(_feature.catalogue()))
+def test_feature_keeps_the_laws(name: str, tables: dict[str, Bars]) -> None:
+    choice = default_choice(name)
+    engine = Engine([choice], tuple(tables))
+    trades = trade_count(tables)
+    rng = np.random.default_rng(3)
+    findings = _audit.check_warmup([choice], tables)
+    findings += _audit.check_chunks(engine, tables, sorted(rng.choice(trades, 12, replace=False).tolist()))
+    for row in (0, trades // 3, int(tables["1min"].last_trade_row[5]), int(tables["medium"].last_trade_row[9])):
+        findings += _audit.check_future(engine, tables, row)
+    assert not findings, show(findings)
+    assert choice.feature.summary and set(choice.feature.levels) <= {
+        output.removesuffix("_7") for output in choice.feature.columns(choice.parameters)
+    }
+
+
+def test_one_bar_at_a_time_gives_the_bits_of_one_call(tables: dict[str, Bars], choices: list[Choice]) -> None:
+    engine = Engine(choices, tuple(tables))
+    every_bar = sorted({row for name, table in tables.items() for row in _audit.arrival(name, table).tolist()})
+    findings = _audit.check_chunks(engine, tables, every_bar)
+    assert not findings, show(findings)
+
+
+def test_state_restored_by_another_process_goes_on_with_the_same_bits(
+    tables: dict[str, Bars], choices: list[Choice], tmp_path: Path
+) -> None:
+    engine = Engine(choices, tuple(tables))
+    middle = trade_count(tables) // 2 + 7
+    _, state = engine.step(_audit.cut(tables, -1, middle), engine.start(CPU))
+    _state.save_state(tmp_path / "state", engine, state)
+    for name, table in tables.items():
+        table.to_parquet(tmp_path / f"{name}.parquet")
+    script = f"""
+import sys, torch
+sys.path.insert(0, {str(ROOT)!r})
+from tests.conformance.test_features import resume
+resume({str(tmp_path)!r}, {list(tables)!r}, {middle})
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=300)
+    assert done.returncode == 0, done.stderr
+    rest = torch.load(tmp_path / "rest.pt", weights_only=True)
+    whole = _audit.run_whole(engine, tables).values
+    assert 0 < len(rest) < len(whole)
+    assert _audit.same_bits(whole[-len(rest) :].contiguous(), rest).all()
+
+
+def resume(folder: str, names: list[str], middle: int) -> None:
+    """The other process: reads bars and state, folds the rest."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from tests.features.factory import SYMBOL
+
+    tables = {}
+    for name in names:
+        frame = pq.read_table(Path(folder) / f"{name}.parquet")
+        plain = {
+            key: frame[key].cast(pa.int64()) if pa.types.is_timestamp(frame[key].type) else frame[key]
+            for key in frame.column_names
+        }
+        tables[name] = Bars(SYMBOL, name, {key: torch.tensor(column.to_numpy()) for key, column in plain.items()})
+    engine = Engine([default_choice(name) for name in _feature.catalogue()], tuple(tables))
+    state = _state.load_state(Path(folder) / "state", engine, CPU)
+    values = engine.step(_audit.cut(tables, middle, 1 << 62), state)[0].values
+    torch.save(values.contiguous(), Path(folder) / "rest.pt")
+
+
+def test_feature_names_are_unique_and_column_names_too(choices: list[Choice]) -> None:
+    declared = [f.name for name in plugins.names("features") for f in plugins.load("features", name).module.FEATURES]
+    assert len(declared) == len(set(declared)) >= 25
+    columns = [column for choice in choices for column in choice.feature.columns(choice.parameters)]
+    assert len(columns) == len(set(columns))
+
+
+@pytest.mark.parametrize("name", ["standard", "demo"])
+def test_shipped_sets_pass_on_all_resolutions(name: str, tables: dict[str, Bars]) -> None:
+    engine = Engine(read_set(ROOT / "configs" / "features" / f"{name}.yaml"), tuple(tables))
+    assert len(engine.names) == len(set(engine.names)) and not engine.levels
+    assert all(column.count("_db_") + column.count("_tb_") == 1 for column in engine.names)
+    findings = _audit.check_chunks(engine, tables, [500, 1700, 1701])
+    findings += _audit.check_future(engine, tables, 2000)
+    findings += _audit.check_warmup(read_set(ROOT / "configs" / "features" / f"{name}.yaml"), tables)
+    assert not findings, show(findings)
+
+
+def peek(x: torch.Tensor, state: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+    return torch.cat((x[1:], x[-1:])), state
+
+
+def chunk_mean(x: torch.Tensor, state: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+    return x - x.mean(), state
+
+
+def running_peak(x: torch.Tensor, state: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+    y = torch.cummax(torch.cat((state[0][None], x)), dim=0).values
+    return y[1:], (y[-1],)
+
+
+def of_fold(name: str, function: object, warmup: int = 0) -> Choice:
+    def feature(bars: Columns) -> dict[str, Expression]:
+        return {name: fold(function, (bars.close,), ([0.0],), warmup=warmup)[0]}  # type: ignore[arg-type]
+
+    declared = _feature.Feature(name, feature)
+    return Choice(declared, declared.config())
+
+
+def test_an_honest_fold_passes(tables: dict[str, Bars]) -> None:
+    engine = Engine([of_fold("peak", running_peak)], tuple(tables))
+    findings = _audit.check_chunks(engine, tables, [100, 101, 900]) + _audit.check_future(engine, tables, 1000)
+    assert not findings, show(findings)
+    peak = _audit.run_whole(engine, tables).values[:, 0]
+    assert peak.tolist() == np.maximum.accumulate(tables["short"].close.numpy()).tolist()
+
+
+@pytest.mark.parametrize(("function", "shifted"), [(peek, "leak"), (chunk_mean, "mean")])
+def test_a_fold_that_peeks_is_caught(function: object, shifted: str, tables: dict[str, Bars]) -> None:
+    engine = Engine([of_fold(shifted, function)], ("short",))
+    future = _audit.check_future(engine, {"short": tables["short"]}, 1000)
+    assert {finding.check.split(" ")[0] for finding in future} == {"look-ahead"}
+    assert any("cut off" in finding.check for finding in future)
+    assert _audit.check_chunks(engine, {"short": tables["short"]}, [1000])
+
+
+def test_a_wrong_warmup_is_caught(tables: dict[str, Bars]) -> None:
+    found = _audit.check_warmup([of_fold("late", gap_of_three, warmup=1)], {"short": tables["short"]})
+    assert [str(finding) for finding in found] == ["warm-up: late_db_s: declares 1 rows, but row 1 has no value"]
+
+
+def gap_of_three(x: torch.Tensor, state: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+    row = torch.arange(len(x))[:, None] + state[0]
+    return torch.where(row < 3, torch.nan, x), (state[0] + len(x),)
+
+
+def test_a_negative_lag_is_refused() -> None:
+    with pytest.raises(InputError, match=r"lag\(-1\): a feature cannot look ahead"):
+        Columns().close.lag(-1)
+
+
+def test_manifest_of_a_state_is_plain_json(tables: dict[str, Bars], choices: list[Choice], tmp_path: Path) -> None:
+    engine = Engine(choices, ("short",))
+    _state.save_state(tmp_path, engine, engine.start(CPU))
+    assert json.loads((tmp_path / "state.json").read_text())["columns"] == list(engine.names)
