@@ -1,0 +1,114 @@
+"""What a reader of the report must be told, in plain words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+ENOUGH_EFFECTIVE = 1000
+
+
+def warnings(
+    metrics: Mapping[str, Any],
+    dataset: Mapping[str, Any],
+    ingest: Mapping[str, Any],
+    moves: Mapping[str, float],
+    fees: Mapping[str, float | None],
+) -> list[str]:
+    """One sentence per thing that limits what the numbers mean.
+
+    Args:
+        metrics: content of metrics.json; empty where nothing was judged.
+        dataset: manifest of the dataset stage.
+        ingest: manifest of the ingest stage.
+        moves: symbol -> median absolute return between entry and exit of the target's labels.
+        fees: symbol -> taker fee of one side in basis points, None where unknown.
+    """
+    return [
+        *_effective(metrics),
+        *_costs(moves, fees),
+        *_baselines(metrics),
+        *_classes(metrics),
+        *_columns(dataset),
+        *_data(ingest),
+    ]
+
+
+def _effective(metrics: Mapping[str, Any]) -> Iterator[str]:
+    for part, facts in metrics.get("parts", {}).items():
+        effective = facts["effective_samples"]
+        if effective < ENOUGH_EFFECTIVE:
+            # The standard error of an AUC of n even samples is 1 / sqrt(3 n).
+            width = 1.96 / math.sqrt(3 * max(effective, 1))
+            yield (
+                f"Too few effective samples: the {part} part has {facts['samples']:,} samples, but labels overlap "
+                f"so much that they are worth {effective:,.0f} independent ones. An AUC from them is known to about "
+                f"±{width:.2f}; smaller differences mean nothing."
+            )
+
+
+def _costs(moves: Mapping[str, float], fees: Mapping[str, float | None]) -> Iterator[str]:
+    for symbol, move in moves.items():
+        fee = fees.get(symbol)
+        if fee is None:
+            yield f"The fee of {symbol} is unknown (symbols.{symbol}.fee_bps): moves and costs were not compared."
+        elif move < 2 * fee / 1e4:
+            yield (
+                f"Barriers smaller than round-trip costs: half of the labels of {symbol} end within {move * 1e4:.1f} "
+                f"basis points of the entry, and a round trip costs {2 * fee:.1f}. Even perfect foresight loses "
+                f"money on them."
+            )
+
+
+def _baselines(metrics: Mapping[str, Any]) -> Iterator[str]:
+    for model, entry in metrics.get("predictors", {}).items():
+        for baseline, compared in entry["parts"].get("test", {}).get("against", {}).items():
+            loss = compared.get("log_loss")
+            if loss and loss["high"] is not None and loss["high"] >= 0:
+                yield (
+                    f"A baseline is not beaten: on the test part the log loss of '{model}' is not below that of "
+                    f"'{baseline}' with confidence (difference {loss['value']:+.4f}, "
+                    f"interval {loss['low']:+.4f} to {loss['high']:+.4f})."
+                )
+
+
+def _classes(metrics: Mapping[str, Any]) -> Iterator[str]:
+    if metrics.get("absent_classes"):
+        yield f"Classes absent from training have no output: {', '.join(metrics['absent_classes'])}."
+
+
+def _columns(dataset: Mapping[str, Any]) -> Iterator[str]:
+    for key, sentence in (
+        ("imputed_without_training_value", "Columns without a single training value were filled with 0"),
+        ("zero_spread", "Columns that never change in training were scaled by 1 and carry nothing"),
+    ):
+        listed = _names(dataset.get(key, ()))
+        if listed:
+            shown = ", ".join(listed[:12]) + (f" and {len(listed) - 12} more" if len(listed) > 12 else "")
+            yield f"{sentence}: {shown}."
+
+
+def _names(listed: Any) -> Sequence[str]:
+    if isinstance(listed, Mapping):
+        return [f"{stream}.{name}" for stream, names in listed.items() for name in names]
+    return list(listed)
+
+
+def _data(ingest: Mapping[str, Any]) -> Iterator[str]:
+    sentences = {
+        "duplicates": "{n:,} duplicate trades of {symbol} were dropped",
+        "dropped": "{n:,} bad rows of {symbol} were dropped (on_bad_row: drop)",
+        "times_set_back": "{n:,} trades of {symbol} carried a time before the trade before them and were set to it",
+        "missing_ids": "{n:,} trade ids of {symbol} are missing from the input",
+        "quote_mismatches": "{n:,} rows of {symbol} have a quote quantity other than price times quantity",
+    }
+    for symbol, account in ingest.get("symbols", {}).items():
+        for key, sentence in sentences.items():
+            count = _count(account.get(key, 0))
+            if count:
+                yield sentence.format(n=count, symbol=symbol) + "."
+
+
+def _count(value: Any) -> int:
+    return sum(value.values()) if isinstance(value, Mapping) else int(value)
