@@ -1,135 +1,192 @@
-"""What training sees: streams of model input, samples that point into them, and the parts they belong to.
-
-Axes: R rows of a stream, F its columns, S streams, W samples, N samples of a batch, T steps of a window.
-"""
+"""A dataset's files: one tensor file per stream, one table of samples, the manifest."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
 
-Tensor = torch.Tensor
+from gpu_pipeline.core.errors import InputError
+from gpu_pipeline.core.store import Output, read_table, write_bytes, write_table
+from gpu_pipeline.dataset.tables import PARTS, Batch, Dataset, StreamData, Target
 
-PARTS = ("train", "validation", "test")
+__all__ = ["PARTS", "Batch", "Dataset", "StreamData", "Target", "check_dataset", "load_dataset", "save_dataset"]
+
+_STREAM = {"values": torch.float32, "time_ns": torch.int64, "known_ns": torch.int64, "symbol_id": torch.int64}
+_TIMES = {"decision_timestamp": "decision_ns", "known_timestamp": "known_ns"}
+_NUMBERS = {"weight": torch.float32, "uniqueness": torch.float64}
+_TARGET = {"target": "target", "code": "code", "return": "label_return", "t_end": "t_end_ns"}
+_NO_PART = "none"
 
 
-@dataclass(frozen=True)
-class StreamData:
-    """One stream of model input, all symbols one after the other.
+def save_dataset(dataset: Dataset, folder: Path) -> None:
+    """Writes `streams/NAME.safetensors` and `samples.parquet` below `folder`; the manifest is the store's to write."""
+    for name, stream in dataset.streams.items():
+        tensors = {key: getattr(stream, key).cpu().contiguous() for key in _STREAM}
+        write_bytes(folder / "streams" / f"{name}.safetensors", save(tensors))
+    write_table(folder / "samples.parquet", _sample_table(dataset))
 
-    Attributes:
-        values: [R, F] float32 model input.
-        window: rows of the stream that a sample sees.
-        columns: F names.
-        time_ns: [R] int64, what the row describes.
-        known_ns: [R] int64, when it could be read, latency included; non-decreasing within a symbol.
-        symbol_id: [R] int64, non-decreasing; None where there is one symbol.
+
+def _sample_table(dataset: Dataset) -> pa.Table:
+    columns = {"symbol": pa.array(dataset.symbol_names).take(_array(dataset.symbol_id)), "part": _part_names(dataset)}
+    columns |= {name: _times(getattr(dataset, key)) for name, key in _TIMES.items()}
+    columns |= {name: _array(getattr(dataset, name)) for name in _NUMBERS}
+    columns |= {f"row/{name}": _array(dataset.index[:, s]) for s, name in enumerate(dataset.streams)}
+    for name, target in dataset.targets.items():
+        values = {column: getattr(target, key) for column, key in _TARGET.items()}
+        columns |= {f"{column}/{name}": _column(column, value) for column, value in values.items()}
+    return pa.table(columns)
+
+
+def _array(tensor: Tensor) -> pa.Array:
+    return pa.array(tensor.cpu().numpy())
+
+
+def _column(column: str, values: Tensor) -> pa.Array:
+    return _times(values) if column == "t_end" else _array(values)
+
+
+def _times(values: Tensor) -> pa.Array:
+    plain = values.cpu().numpy()
+    return pa.array(plain, mask=plain < 0).cast(pa.timestamp("ns", tz="UTC"))
+
+
+def _part_names(dataset: Dataset) -> pa.Array:
+    place = torch.full((len(dataset),), len(PARTS), device=dataset.device)
+    for number, part in enumerate(PARTS):
+        place[dataset.parts[part]] = number
+    return pa.array([*PARTS, _NO_PART]).take(_array(place))
+
+
+def load_dataset(folder: Path, device: torch.device, resident: bool | None = None) -> Dataset:
+    """Reads and checks a finished dataset.
+
+    Args:
+        folder: of the dataset stage.
+        device: where samples, and streams that are resident, go.
+        resident: False leaves the stream values in the file, mapped into host memory and read when touched; by default
+            that is so where the dataset has shards.
+
+    Raises:
+        InputError: there is no finished dataset, or a file is damaged or breaks a rule of this schema.
     """
-
-    values: Tensor
-    window: int
-    columns: tuple[str, ...]
-    time_ns: Tensor
-    known_ns: Tensor
-    symbol_id: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.values)
+    manifest = Output.at(Path(folder), "dataset").manifest
+    resident = not manifest.get("shards") if resident is None else resident
+    described = manifest["streams"]
+    streams = {name: _load_stream(Path(folder), name, values, device, resident) for name, values in described.items()}
+    dataset = _load_samples(Path(folder), manifest, streams, device)
+    check_dataset(dataset)
+    return dataset
 
 
-@dataclass(frozen=True)
-class Target:
-    """One named label beside the samples.
-
-    Attributes:
-        target: [W] int64 class index, -1 where the sample has no such label or its class is absent from training.
-        code: [W] int64, the label's own code, 0 where there is none.
-        label_return: [W] float64 exit / entry - 1, NaN where there is none.
-        t_end_ns: [W] int64, -1 where there is none.
-        class_names: names of the classes, in the order of their indices.
-    """
-
-    target: Tensor
-    code: Tensor
-    label_return: Tensor
-    t_end_ns: Tensor
-    class_names: tuple[str, ...]
+def _load_stream(
+    folder: Path, name: str, described: Mapping[str, Any], device: torch.device, resident: bool
+) -> StreamData:
+    path = folder / "streams" / f"{name}.safetensors"
+    try:
+        with safe_open(path, "pt", device="cpu") as file:
+            tensors = {key: file.get_tensor(key) for key in _STREAM}
+    except (OSError, SafetensorError) as error:
+        raise _damaged(path, f"cannot be read: {str(error).splitlines()[0]}") from error
+    shape = (len(tensors["time_ns"]), len(described["columns"]))
+    for key, kind in _STREAM.items():
+        if tensors[key].dtype != kind or tuple(tensors[key].shape) != (shape if key == "values" else shape[:1]):
+            raise _damaged(path, f"'{key}' must be {kind} with {shape[0]} rows", tuple(tensors[key].shape))
+    moved = {key: tensor.to(device) if resident or key != "values" else tensor for key, tensor in tensors.items()}
+    return StreamData(window=int(described["window"]), columns=tuple(described["columns"]), **moved)
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """Streams, samples in decision order, and parts (DESIGN 4.8).
+def _load_samples(
+    folder: Path, manifest: Mapping[str, Any], streams: Mapping[str, StreamData], device: torch.device
+) -> Dataset:
+    path = folder / "samples.parquet"
+    table = read_table(path)
+    lacks = [name for name in (*_TIMES, *_NUMBERS, "symbol", "part") if name not in table.column_names]
+    if lacks:
+        raise _damaged(path, f"lacks the column '{lacks[0]}'")
 
-    Attributes:
-        streams: name -> rows; the order of the names is the order of `index`'s columns.
-        index: [W, S] int64, last row of each stream that the sample sees.
-        target: [W] int64 class index of the first target.
-        weight: [W] float32.
-        class_names: classes of the first target.
-        decision_ns: [W] int64 close of the decision bar, non-decreasing.
-        known_ns: [W] int64, when the decision row could be read.
-        t_end_ns: [W] int64, when the first target is decided.
-        symbol_id: [W] int64 into `symbol_names`.
-        label_return: [W] float64.
-        code: [W] int64.
-        uniqueness: [W] float64 average uniqueness within the sample's part; 0 for a sample that is in no part.
-        parts: train, validation, test -> int64 sample positions in decision order, after the purge.
-        targets: all named targets.
-        manifest: counts: samples, dropped, purged, imputed and zero-spread columns, absent classes.
-        segment_rows: samples of one segment of the order.
-        folder: where it was read from.
-    """
+    def column(name: str) -> Tensor:
+        return _tensor(path, table, name).to(device)
 
-    streams: Mapping[str, StreamData]
-    index: Tensor
-    target: Tensor
-    weight: Tensor
-    class_names: tuple[str, ...]
-    decision_ns: Tensor
-    known_ns: Tensor
-    t_end_ns: Tensor
-    symbol_id: Tensor
-    symbol_names: tuple[str, ...]
-    label_return: Tensor
-    code: Tensor
-    uniqueness: Tensor
-    parts: Mapping[str, Tensor]
-    targets: Mapping[str, Target] = field(default_factory=dict)
-    manifest: Mapping[str, Any] = field(default_factory=dict)
-    segment_rows: int = 4096
-    folder: Path | None = None
-
-    def __len__(self) -> int:
-        return len(self.target)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the samples live."""
-        return self.index.device
-
-    def segment_of(self, part: str) -> Tensor:
-        """[n] int64: the segment of each sample of a part: runs of `segment_rows` in decision order."""
-        return torch.arange(len(self.parts[part]), device=self.device) // self.segment_rows
+    targets = {
+        name: Target(
+            **{key: column(f"{stored}/{name}") for stored, key in _TARGET.items()}, class_names=tuple(values["classes"])
+        )
+        for name, values in manifest["targets"].items()
+    }
+    first = next(iter(targets.values()))
+    part = _numbered(path, table, "part", (*PARTS, _NO_PART))
+    symbol_names = tuple(manifest["symbols"])
+    return Dataset(
+        streams=streams,
+        index=torch.stack([column(f"row/{name}") for name in streams], dim=1),
+        target=first.target,
+        class_names=first.class_names,
+        symbol_id=_numbered(path, table, "symbol", symbol_names).to(device),
+        symbol_names=symbol_names,
+        label_return=first.label_return,
+        code=first.code,
+        t_end_ns=first.t_end_ns,
+        parts={name: (part == number).nonzero().squeeze(1).to(device) for number, name in enumerate(PARTS)},
+        targets=targets,
+        manifest=manifest,
+        segment_rows=int(manifest["segment_rows"]),
+        folder=folder,
+        **{key: column(name) for name, key in _TIMES.items()},
+        **{name: column(name) for name in _NUMBERS},
+    )
 
 
-@dataclass(frozen=True)
-class Batch:
-    """One rank's slice of a global batch.
+def _tensor(path: Path, table: pa.Table, name: str) -> Tensor:
+    if name not in table.column_names:
+        raise _damaged(path, f"lacks the column '{name}'")
+    column = table.column(name)
+    if pa.types.is_timestamp(column.type):
+        column = pc.fill_null(column.cast(pa.int64()), -1)
+    if column.null_count:
+        raise _damaged(path, f"column '{name}' has nulls", column.null_count)
+    return torch.from_numpy(np.array(column.to_numpy()))
 
-    Attributes:
-        inputs: stream -> [N, T, F] float32.
-        target: [N] int64 class index.
-        weight: [N] float32.
-        sample: [N] int64 position among the dataset's samples.
-        weight_total: sum of the weights of the global batch over all ranks.
-    """
 
-    inputs: Mapping[str, Tensor]
-    target: Tensor
-    weight: Tensor
-    sample: Tensor
-    weight_total: float
+def _numbered(path: Path, table: pa.Table, name: str, values: tuple[str, ...]) -> Tensor:
+    found = pc.index_in(table.column(name), value_set=pa.array(values))
+    if found.null_count:
+        raise _damaged(path, f"column '{name}' holds a value that is none of {', '.join(values)}")
+    return torch.from_numpy(np.array(found.to_numpy())).to(torch.int64)
+
+
+def check_dataset(dataset: Dataset) -> None:
+    """Raises InputError where a sample's window leaves its symbol or its stream, or sees what was not yet known."""
+    path = (dataset.folder or Path()) / "samples.parquet"
+    decision = dataset.manifest.get("decision_stream")
+    for s, (name, stream) in enumerate(dataset.streams.items()):
+        last = dataset.index[:, s]
+        begin = last - stream.window + 1
+        _require(path, f"row/{name}: a window leaves the stream", (begin >= 0) & (last < len(stream)))
+        if stream.symbol_id is not None:
+            same = (stream.symbol_id[begin] == dataset.symbol_id) & (stream.symbol_id[last] == dataset.symbol_id)
+            _require(path, f"row/{name}: a window leaves its symbol", same)
+        _require(path, f"row/{name}: a row was not known at the decision", stream.known_ns[last] <= dataset.known_ns)
+        if name != decision and not dataset.manifest.get("streams", {}).get(name, {}).get("same_bars", False):
+            _require(path, f"row/{name}: a row was not known before", stream.known_ns[last] < dataset.known_ns)
+    chosen = torch.cat([dataset.parts[part] for part in PARTS])
+    inside = (dataset.target[chosen] >= 0) & (dataset.target[chosen] < len(dataset.class_names))
+    _require(path, "target: no class of this index", inside)
+    _require(path, "decision times step back", dataset.decision_ns.diff() >= 0)
+
+
+def _require(path: Path, rule: str, holds: Tensor) -> None:
+    if not bool(holds.all()):
+        raise InputError.at(path, rule, row=int((~holds).nonzero()[0]), fix="rerun the dataset stage")
+
+
+def _damaged(path: Path, rule: str, value: object = None) -> InputError:
+    return InputError.at(path, rule, value=value, fix="delete the folder and rerun the dataset stage")

@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
 from gpu_pipeline.core.errors import InputError
-
-Tensor = torch.Tensor
 
 GROUP = 8
 _MASK = (1 << 64) - 1

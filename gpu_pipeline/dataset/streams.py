@@ -1,0 +1,201 @@
+"""Streams before they are model input: rows of all symbols in float64, with what may stand in a window.
+
+A stream has one row per bar (`from: features`) or per grid time (`from: book`); the rows of one symbol follow those of
+the one before. `first` leaves out the leading rows in which a short-bar feature is still warming up: they show no
+market, so no window reaches back into them. Later values that are not finite are imputed. A missing book row (older
+than its `max_gap`, or without a touch on both sides) stands in no window at all (DESIGN 4.5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from gpu_pipeline.core.config import StreamSection
+from gpu_pipeline.core.errors import InputError
+from gpu_pipeline.core.schema import Depth, Features
+from gpu_pipeline.core.units import parse_duration
+from kernels import elementwise
+
+SHORT = "_db_s"
+CHANNELS = ("bid_price", "bid_quantity", "ask_price", "ask_quantity")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One stream of all symbols.
+
+    Attributes:
+        name: its name in the run file.
+        section: its keys there.
+        columns: F names.
+        values: [R, F] float64, NaN or infinite where a value is to be imputed.
+        time_ns: [R] int64.
+        known_ns: [R] int64, latency included, non-decreasing within a symbol.
+        offsets: [A+1] first row of each symbol, and the end.
+        first: [A] first row of each symbol that a window may hold.
+        missing: [R] bool, rows that no window may hold.
+        ready: [R] bool, rows at which a decision may be made: every short-bar feature is finite.
+        dropped_levels: columns left out because they are levels.
+    """
+
+    name: str
+    section: StreamSection
+    columns: tuple[str, ...]
+    values: Tensor
+    time_ns: Tensor
+    known_ns: Tensor
+    offsets: tuple[int, ...]
+    first: tuple[int, ...]
+    missing: Tensor
+    ready: Tensor
+    dropped_levels: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.time_ns)
+
+    @property
+    def symbol_id(self) -> Tensor:
+        """[R] int64."""
+        return self.of_rows(torch.arange(len(self.first), device=self.time_ns.device))
+
+    def of_rows(self, per_symbol: Tensor) -> Tensor:
+        """[R]: a number of each symbol [A], at each of its rows."""
+        counts = torch.tensor(self.offsets, device=per_symbol.device).diff()
+        return torch.repeat_interleave(per_symbol, counts, output_size=len(self))
+
+
+def feature_rows(name: str, section: StreamSection, parts: Sequence[Features], listed: Sequence[str] = ()) -> Rows:
+    """Rows of a `from: features` stream, one part per symbol.
+
+    Args:
+        name: of the stream.
+        section: of the stream.
+        parts: features of each symbol, the same columns in the same order.
+        listed: level columns to keep; the others are left out (DESIGN 4.6).
+
+    Raises:
+        InputError: symbols differ in their columns, no column is left, or times step back.
+    """
+    _require_same_columns(name, parts)
+    keep = [index for index, column in enumerate(parts[0].names) if column not in parts[0].levels or column in listed]
+    if not keep:
+        raise InputError(f"dataset.streams.{name}: every feature is a level; add returns or ratios, or list the levels")
+    columns = tuple(parts[0].names[index] for index in keep)
+    values = torch.cat([part.values[:, keep] for part in parts])
+    short = [index for index, column in enumerate(columns) if column.endswith(SHORT)] or list(range(len(columns)))
+    ready = torch.isfinite(values[:, short]).all(1)
+    offsets = _offsets(parts)
+    return _checked(
+        Rows(
+            name=name,
+            section=section,
+            columns=columns,
+            values=values,
+            time_ns=torch.cat([part.time_ns for part in parts]),
+            known_ns=torch.cat([part.known_ns for part in parts]) + parse_duration(section.latency),
+            offsets=offsets,
+            first=tuple(_first_true(ready, lo, hi) for lo, hi in pairwise(offsets)),
+            missing=torch.zeros_like(ready),
+            ready=ready,
+            dropped_levels=tuple(column for column in parts[0].names if column not in columns),
+        )
+    )
+
+
+def book_rows(name: str, section: StreamSection, parts: Sequence[Depth]) -> Rows:
+    """Rows of a `from: book` stream, one part per symbol: L levels x 4 channels, best level first.
+
+    Raises:
+        InputError: symbols differ in their number of levels, or times step back.
+    """
+    levels = {part.depth.shape[1] for part in parts}
+    if len(levels) > 1:
+        raise InputError(
+            f"dataset.streams.{name}: symbols differ in book levels (value {sorted(levels)}); use one form"
+        )
+    present = [_present(part) for part in parts]
+    values = [book_values(part.depth, here, section.price) for part, here in zip(parts, present, strict=True)]
+    offsets, here = _offsets(parts), torch.cat(present)
+    return _checked(
+        Rows(
+            name=name,
+            section=section,
+            columns=tuple(f"{channel}_{level}" for level in range(levels.pop()) for channel in CHANNELS),
+            values=torch.cat(values),
+            time_ns=torch.cat([part.time_ns for part in parts]),
+            known_ns=torch.cat([part.known_ns for part in parts]) + parse_duration(section.latency),
+            offsets=offsets,
+            first=offsets[:-1],
+            missing=~here,
+            ready=here,
+        )
+    )
+
+
+def book_values(depth: Tensor, present: Tensor, price: str) -> Tensor:
+    """A depth tensor as model columns: [T, L*4] float64.
+
+    Prices become signed distances to the mid (best bid + best ask) / 2, in ticks, or in basis points of the mid;
+    quantities become log(1 + lots). Where the row is missing prices are NaN (imputed later) and quantities 0.
+
+    Args:
+        depth: [T, L, 4] float64 in ticks and lots.
+        present: [T] bool.
+        price: `ticks` or `bps`.
+    """
+    mid = ((depth[:, 0, 0] + depth[:, 0, 2]) / 2)[:, None]
+    made = torch.empty_like(depth)
+    for channel in (0, 2):
+        distance = depth[:, :, channel] - mid
+        made[:, :, channel] = (distance / mid * 1e4 if price == "bps" else distance).masked_fill(
+            ~present[:, None], float("nan")
+        )
+    for channel in (1, 3):
+        lots = depth[:, :, channel].masked_fill(~present[:, None], 0.0)
+        made[:, :, channel] = elementwise.log(1.0 + lots)
+    return made.flatten(1)
+
+
+def _present(part: Depth) -> Tensor:
+    touch = (part.depth[:, 0, 1] > 0) & (part.depth[:, 0, 3] > 0)
+    return part.valid & touch
+
+
+def _offsets(parts: Sequence[Features] | Sequence[Depth]) -> tuple[int, ...]:
+    ends = [0]
+    for part in parts:
+        ends.append(ends[-1] + len(part))
+    return tuple(ends)
+
+
+def _first_true(mask: Tensor, start: int, stop: int) -> int:
+    found = mask[start:stop].nonzero()
+    return start + int(found[0]) if len(found) else stop
+
+
+def _require_same_columns(name: str, parts: Sequence[Features]) -> None:
+    for part in parts[1:]:
+        if part.names != parts[0].names:
+            odd = sorted(set(part.names) ^ set(parts[0].names))[:3]
+            raise InputError(
+                f"dataset.streams.{name}: {part.symbol.name} and {parts[0].symbol.name} differ in their columns "
+                f"(value {odd}); symbols that are pooled need the same feature set"
+            )
+
+
+def _checked(rows: Rows) -> Rows:
+    step = rows.known_ns.diff() < 0
+    borders = [offset - 1 for offset in rows.offsets[1:-1] if 0 < offset < len(rows)]
+    step[borders] = False
+    if bool(step.any()):
+        row = int(step.nonzero()[0]) + 1
+        raise InputError(
+            f"dataset.streams.{rows.name}, row {row:,}: known_ns steps back (value {int(rows.known_ns[row])}); "
+            "rows of a symbol must be in the order in which they become known"
+        )
+    return rows
