@@ -1,0 +1,110 @@
+"""The account of a symbol's bars: what went in equals what the bars and the open rest hold, in Python integers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gpu_pipeline.core.errors import PipelineError
+from gpu_pipeline.core.schema import Symbol, Tensor, Trades
+from kernels import bar_sums
+
+_HALF = 1 << 32
+
+
+def exact_sum(values: Tensor) -> int:
+    """The sum of int64 values as a Python integer, whatever its size."""
+    return int((values >> 32).sum()) * _HALF + int((values & (_HALF - 1)).sum())
+
+
+@dataclass
+class Totals:
+    """Exact totals: trades, volume and buys in lots, notional in its own units."""
+
+    trades: int = 0
+    volume: int = 0
+    notional: int = 0
+    buys: int = 0
+
+    def add_trades(self, trades: Trades) -> None:
+        """Adds a chunk of input."""
+        bought = trades.quantity_lots * (~trades.is_buyer_maker).long()
+        self.trades += len(trades)
+        self.volume += exact_sum(trades.quantity_lots)
+        self.notional += exact_sum(trades.notional)
+        self.buys += exact_sum(bought)
+
+    def add_sums(self, sums: Tensor) -> None:
+        """Adds bars, given as the integer sums [K, B]."""
+        self.trades += exact_sum(sums[bar_sums.COUNT])
+        self.volume += exact_sum(sums[bar_sums.VOLUME])
+        self.notional += exact_sum(sums[bar_sums.NOTIONAL])
+        self.buys += exact_sum(sums[bar_sums.BUYS])
+
+    def plus(self, other: Totals) -> Totals:
+        """Both together."""
+        return Totals(
+            self.trades + other.trades,
+            self.volume + other.volume,
+            self.notional + other.notional,
+            self.buys + other.buys,
+        )
+
+    def to_json(self, symbol: Symbol) -> dict[str, Any]:
+        """Integers, and exact decimals as text."""
+        exact = {
+            "volume": symbol.quantity.exact(self.volume),
+            "notional": symbol.notional.exact(self.notional),
+            "buy_volume": symbol.quantity.exact(self.buys),
+        }
+        return {
+            "trades": self.trades,
+            "volume_lots": self.volume,
+            "notional_units": self.notional,
+            "buy_lots": self.buys,
+            **{name: format(value, "f") for name, value in exact.items()},
+        }
+
+
+@dataclass
+class Account:
+    """Input, bars and open rest of one symbol, per resolution."""
+
+    symbol: Symbol
+    input: Totals = field(default_factory=Totals)
+    bars: dict[str, Totals] = field(default_factory=dict)
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def take(self, sums: Mapping[str, Tensor], *, partial: bool = False) -> None:
+        """Enters rows of bars; `partial` ones are counted apart."""
+        for resolution, rows in sums.items():
+            self.bars.setdefault(resolution, Totals()).add_sums(rows)
+            counts = self.counts.setdefault(resolution, {"bars": 0, "partial_rows": 0})
+            counts["partial_rows" if partial else "bars"] += rows.shape[1]
+
+    def close(self, rest: Mapping[str, Tensor]) -> dict[str, Any]:
+        """The manifest's account, after the check that nothing was lost.
+
+        Raises:
+            PipelineError: the sums over bars and the open rest differ from the input's: a bug of ours.
+        """
+        resolutions = {}
+        for resolution, sums in rest.items():
+            opened = Totals()
+            opened.add_sums(sums)
+            closed = self.bars.get(resolution, Totals())
+            self._check(resolution, closed.plus(opened))
+            resolutions[resolution] = {
+                **self.counts.get(resolution, {"bars": 0, "partial_rows": 0}),
+                "in_bars": closed.to_json(self.symbol),
+                "in_open_rest": opened.to_json(self.symbol),
+            }
+        return {"input": self.input.to_json(self.symbol), "resolutions": resolutions}
+
+    def _check(self, resolution: str, found: Totals) -> None:
+        if found != self.input:
+            raise PipelineError(
+                f"bars of {self.symbol.name}, {resolution}: the sums over bars and the open rest are not the input's: "
+                f"{found} against {self.input}; this is a bug, keep the input"
+            )
