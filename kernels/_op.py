@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -19,9 +20,23 @@ SIMULATED = bool(numba.config.ENABLE_CUDASIM)
 POISON = -0x5A5A5A5A5A5A5A5A
 
 
+def _package_stamp() -> tuple[tuple[str, int, int], ...]:
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files)
+
+
+_STAMP = _package_stamp()
+
+
 def jit(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a plain loop at its first call, without fastmath, so that floats keep their written order."""
-    return function if SIMULATED else numba.njit(nogil=True, cache=True)(function)
+    if SIMULATED:
+        return function
+    compiled = numba.njit(nogil=True, cache=True)(function)
+    # numba's cache looks only at the file of the outer loop: one that calls a changed helper would keep the old code.
+    stored = compiled._cache._cache_file
+    stored._source_stamp = (stored._source_stamp, _STAMP)
+    return compiled
 
 
 def require(op: str, name: str, tensor: torch.Tensor, dtype: torch.dtype, *shape: int | None) -> torch.Tensor:

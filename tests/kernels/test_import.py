@@ -39,3 +39,18 @@ def test_every_module_loads_here_and_compiles_nothing():
 
 def test_every_module_loads_without_the_gpu_packages():
     assert load(WITHOUT) == ""
+
+
+def test_compiled_code_on_disk_dies_with_any_change_of_the_package(tmp_path):
+    package = tmp_path / "kernels"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "_op.py").write_text((ROOT / "kernels/_op.py").read_text())
+    (package / "inner.py").write_text("from kernels._op import jit\n\n@jit\ndef one(): return 1\n")
+    outer = "from kernels._op import jit\nfrom kernels.inner import one\n\n@jit\ndef two(): return 2 * one()\n"
+    (package / "outer.py").write_text(outer)
+    command = [sys.executable, "-c", "from kernels.outer import two; print(two())"]
+    run = {"cwd": tmp_path, "capture_output": True, "text": True, "check": True}
+    assert subprocess.run(command, **run).stdout == "2\n"
+    (package / "inner.py").write_text("from kernels._op import jit\n\n@jit\ndef one(): return 100\n")
+    assert subprocess.run(command, **run).stdout == "200\n"
