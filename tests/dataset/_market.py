@@ -26,7 +26,7 @@ def symbol(name: str = "AAA") -> Symbol:
 
 
 def features(name: str, rows: int, seed: int = 0, warmup: int = 3, gap_s: int = 10) -> Features:
-    """`ret` and `vol` warm up for `warmup` rows, `rsi` of a longer bar for more, `flat` is constant, `never` has no value."""
+    """`ret` and `vol` warm up for `warmup` rows, `rsi` for more; `flat` is constant, `never` has no value."""
     random = np.random.default_rng(seed)
     time_ns = np.cumsum(random.integers(0, 2 * gap_s, rows)) * S
     values = random.standard_normal((rows, len(NAMES))) * [1, 5, 20, 100, 0, 0] + [0, 10, 50, 1000, 2, 0]
