@@ -18,7 +18,7 @@ import torch
 from gpu_pipeline.bars import _stage as bars_stage
 from gpu_pipeline.book import _stage as book_stage
 from gpu_pipeline.core import plugins
-from gpu_pipeline.core.config import STAGES, RunConfig, plain, read_yaml, write_yaml
+from gpu_pipeline.core.config import STAGES, RunConfig, check_config, plain, read_yaml, write_yaml
 from gpu_pipeline.core.device import DeviceChoice, choose_device
 from gpu_pipeline.core.errors import EnvironmentProblem, InputError
 from gpu_pipeline.core.schema import Bars, Depth, Features, Labels, Symbol, Trades
@@ -27,10 +27,12 @@ from gpu_pipeline.core.trace import StageRecord, Trace, log
 from gpu_pipeline.dataset import _stage as dataset_stage
 from gpu_pipeline.dataset.data import Dataset, load_dataset
 from gpu_pipeline.features import _stage as features_stage
+from gpu_pipeline.features._feature import catalogue
 from gpu_pipeline.ingest import _stage as ingest_stage
 from gpu_pipeline.labels import _stage as labels_stage
 from train import report as report_stage
 from train import stage as train_stage
+from train import tune as search
 
 _CPU = torch.device("cpu")
 _PROJECT = Path(__file__).resolve().parent.parent
@@ -60,6 +62,7 @@ class Run:
     last: str = "report"
     outputs: dict[str, Output] = field(default_factory=dict)
     models: dict[str, Output] = field(default_factory=dict)
+    report: Callable[[str, int, float], None] | None = None
 
     @property
     def folder(self) -> Path:
@@ -119,7 +122,14 @@ def _account(record: StageRecord, manifest: Mapping[str, Any]) -> None:
     record.note = str(manifest.get("note", ""))
 
 
-def run(config: RunConfig, trace: Trace | None = None, *, first: str = "ingest", last: str = "report") -> Run:
+def run(
+    config: RunConfig,
+    trace: Trace | None = None,
+    *,
+    first: str = "ingest",
+    last: str = "report",
+    report: Callable[[str, int, float], None] | None = None,
+) -> Run:
     """Runs the stages of a run file in order, reusing what is unchanged.
 
     Args:
@@ -127,11 +137,12 @@ def run(config: RunConfig, trace: Trace | None = None, *, first: str = "ingest",
         trace: collects progress and the closing account.
         first: stages from this one on run again even when unchanged; earlier ones must exist.
         last: the last stage to run.
+        report: hears (model, epoch, validation loss) after every epoch; a search prunes by raising from it.
 
     Raises:
         PipelineError: with the exit code that the command line returns.
     """
-    this = Run(config, choose_device(config.device), trace or Trace(), first, last)
+    this = Run(config, choose_device(config.device), trace or Trace(), first, last, report=report)
     log.info("device: %s", this.choice)
     with lock(this.folder), _log_file(this.folder):
         write_text(this.folder / "config.yaml", write_yaml(_run_file(config)))
@@ -217,7 +228,7 @@ def _load_bars(this: Run) -> Callable[[Symbol, str], Any]:
 
 
 def _features(this: Run) -> Output:
-    config = {"features": features_stage.resolve(this.config), "device": this.device.type}
+    config = {"features": _feature_set(this.config), "device": this.device.type}
     write = partial(
         features_stage.write,
         config=this.config,
@@ -227,6 +238,15 @@ def _features(this: Run) -> Output:
         trace=this.trace,
     )
     return this.stage("features", config, {"bars": this.outputs["bars"].key}, write)
+
+
+def _feature_set(config: RunConfig) -> dict[str, Any]:
+    """What decides the columns: the set's content, not its file name, and the resolutions there are."""
+    assert config.features is not None and config.bars is not None
+    chosen = config.features.set
+    content = read_yaml(Path(chosen)) if isinstance(chosen, str) else chosen
+    include = features_stage.read_include(config.features.include)
+    return {"set": content, "include": include, "resolutions": [*config.bars.resolutions, *config.bars.time]}
 
 
 def _labels(this: Run) -> Output:
@@ -264,18 +284,24 @@ def _wants_shards(config: RunConfig) -> bool:
 
 
 def _train(this: Run) -> None:
-    processes = _processes(this.config, this.device)
+    config, source = this.config, this.outputs["dataset"]
+    assert config.train is not None
+    wanted = [train_stage.model_key(config, model, source, this.device) for model in config.train.models]
+    ready = all(this.store.find("train", key) for key in wanted)
+    processes = _processes(config, this.device)
     with this.trace.stage("train") as record:
-        if processes > 1:
+        if processes > 1 and not ready:
             _torchrun(this, processes)
-        dataset = load_dataset(this.outputs["dataset"].path, this.device)
-        trained = train_stage.train_all(
-            this.config, dataset, this.outputs["dataset"], this.store, this.folder, this.device, this.trace
+        this.models = train_stage.train_all(
+            config, source.path, this.store, this.folder, this.device, this.trace, report=this.report
         )
-        this.models = trained.outputs
-        record.reused = processes == 1 and not trained.fresh
-        record.rows_in = len(dataset.parts["train"])
-        record.note = ", ".join(trained.outputs)
+        record.reused = ready
+        record.rows_in = next(iter(this.models.values())).manifest["rows"]
+        record.note = ", ".join(f"{title} {_best(output.manifest)}" for title, output in this.models.items())
+
+
+def _best(manifest: Mapping[str, Any]) -> str:
+    return f"(validation loss {manifest['best']['validation_loss']:.4f})"
 
 
 def _processes(config: RunConfig, device: torch.device) -> int:
@@ -368,7 +394,7 @@ def _log_file(folder: Path) -> Iterator[None]:
 def plugin_table(kind: str) -> Sequence[tuple[str, str]]:
     """Names and one-line summaries of a kind of plug-in; features are listed one by one."""
     if kind == "features":
-        return features_stage.listing()
+        return [(name, feature.summary) for name, feature in catalogue().items()]
     return [(name, plugins.load(kind, name).summary) for name in plugins.names(kind)]
 
 
@@ -380,26 +406,19 @@ def check_files(config: RunConfig) -> list[Path]:
     """
     files = ingest_stage.input_files(config)
     if config.features is not None:
-        features_stage.resolve(config)
+        features_stage.compile_run(config)
     return files
 
 
 def tune(config: RunConfig, trace: Trace) -> Path:
     """Searches over the keys of `search:`; returns the best run file."""
-    from train import tune as search
 
-    def trial(values: dict[str, Any], to: str, report: Callable[[int, float], None]) -> Mapping[str, Any]:
-        return _trial(values, to, report)
+    def trial(values: dict[str, Any], to: str, report: Callable[[str, int, float], None]) -> Mapping[str, Any]:
+        done = run(check_config(values, "trial"), Trace(trace.console), last=to, report=report)
+        metrics: Mapping[str, Any] = read_json(done.outputs["evaluate"].path / "metrics.json")
+        return metrics
 
-    return search.tune(_run_file(config), trial, Path(config.runs) / config.name, trace)
-
-
-def _trial(values: dict[str, Any], to: str, report: Callable[[int, float], None]) -> Mapping[str, Any]:
-    """One run of a search: its metrics, with each epoch's validation loss reported as it comes."""
-    from gpu_pipeline.core.config import check_config
-
-    this = run(check_config(values, "trial"), Trace(epoch=report), last=to)
-    return dict(this.outputs["evaluate"].manifest)
+    return search.tune(_run_file(config), trial, trace)
 
 
 def info() -> dict[str, dict[str, str]]:

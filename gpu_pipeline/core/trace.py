@@ -6,7 +6,7 @@ import logging
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -41,14 +41,10 @@ class StageRecord:
 
 @dataclass
 class Trace:
-    """Collects stage records and shows progress: bars on a terminal, plain log lines elsewhere.
-
-    `epoch`, where given, hears every epoch's number and validation loss; a search prunes by raising from it.
-    """
+    """Collects stage records and shows progress: bars on a terminal, plain log lines elsewhere."""
 
     console: Console = field(default_factory=lambda: Console(stderr=True))
     records: list[StageRecord] = field(default_factory=list)
-    epoch: Callable[[int, float], None] | None = None
 
     @contextmanager
     def stage(self, name: str) -> Iterator[StageRecord]:
