@@ -97,6 +97,7 @@ def mean_price(price, quantity, begin, stop, total):
         one_high, one_low = multiply(price[row] - first, quantity[row])
         high, low = add(high, low, one_high, one_low)
     weighted = float(low)
+    # Beyond 64 bits the high word times 2^64 is exact, so that a fused multiply-add gives the same bits.
     if high != low >> 63:
         weighted = float(high) * 18446744073709551616.0 + (weighted + 18446744073709551616.0 if low < 0 else weighted)
     return first + weighted / total

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -155,6 +158,16 @@ def test_what_is_refused(change, words):
 def test_float32_is_refused():
     with pytest.raises(TypeError, match=r"x must be a tensor of torch\.float64"):
         smooth(prices(4).float(), 3, "ema", initial_state(1))
+
+
+def test_without_triton_and_without_a_gpu_the_cpu_form_works():
+    program = (
+        "import sys; sys.modules['triton'] = None\n"
+        "import torch; from kernels import recurrence, rolling, window_gather, barriers, depth, elementwise\n"
+        "x = torch.ones(3, 1, dtype=torch.float64)\n"
+        "assert recurrence.smooth(x, 2, 'ema', recurrence.initial_state(1))[0][1:].eq(1).all()"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(module.__file__).parents[1])
 
 
 def close_to(got, wanted, scale):
