@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from types import ModuleType
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -83,7 +85,7 @@ def catalogue() -> Mapping[str, Feature]:
     return collect([plugins.load("features", name).module for name in plugins.names("features")])
 
 
-def collect(modules: list[Any]) -> Mapping[str, Feature]:
+def collect(modules: list[ModuleType]) -> Mapping[str, Feature]:
     """The features of some modules by name; names are unique over all of them."""
     found: dict[str, Feature] = {}
     for module in modules:
@@ -104,8 +106,18 @@ def find(name: str) -> Feature:
         InputError: there is none; names the nearest.
     """
     path, _, short = name.rpartition(".")
-    known = collect([plugins.load("features", path).module]) if path else catalogue()
+    known = collect([_outside(path)]) if path else catalogue()
     if short not in known:
         hint = nearest(short, known)
         raise InputError(f"no feature '{name}'" + (f"; did you mean '{hint}'?" if hint else f"; {', '.join(known)}"))
     return known[short]
+
+
+def _outside(path: str) -> ModuleType:
+    try:
+        module = importlib.import_module(path)
+    except ModuleNotFoundError as error:
+        raise InputError(f"cannot import '{path}' ({error}); is its folder on PYTHONPATH?") from error
+    if not hasattr(module, "FEATURES"):
+        raise InputError(f"module '{path}' declares no FEATURES; see the other files of gpu_pipeline.features")
+    return module
