@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -79,7 +79,8 @@ class RawTrades:
         is_buyer_maker: [N] bool, None where the source has no side.
         quote_quantity: [N] float64, float32 or Units: only cross-checks the notional.
         base_quantity: [N] the same for an inverse contract, in coins.
-        nulls: column name -> [N] bool, True where the cell is empty (float columns hold NaN instead).
+        nulls: column name -> [N] bool, True where the cell is empty or means nothing (floats may hold NaN instead).
+        shown: column name -> text of the first cell that is not empty, but means nothing.
         declared: scales that the file itself states, for example in our own clean files.
         checked: how the file's bytes were verified: `checksum`, `page checksums`, `none there`, `skipped`.
     """
@@ -94,6 +95,7 @@ class RawTrades:
     quote_quantity: Values | None = None
     base_quantity: Values | None = None
     nulls: dict[str, Tensor] = field(default_factory=dict)
+    shown: dict[str, str] = field(default_factory=dict)
     declared: Symbol | None = None
     checked: str = "none there"
 
@@ -102,9 +104,37 @@ class RawTrades:
 
     def map(self, change: Callable[[Tensor], Tensor]) -> RawTrades:
         """The same piece with every column passed through `change`, for example a selection of rows."""
-        columns = {name: _mapped(value, change) for name in TENSORS if (value := getattr(self, name)) is not None}
+        columns: dict[str, Any] = {
+            name: _mapped(value, change) for name in TENSORS if (value := getattr(self, name)) is not None
+        }
         return replace(self, **columns, nulls={name: change(null) for name, null in self.nulls.items()})
 
 
 def _mapped(value: Values, change: Callable[[Tensor], Tensor]) -> Values:
     return replace(value, units=change(value.units)) if isinstance(value, Units) else change(value)
+
+
+def joined(pieces: Sequence[RawTrades]) -> RawTrades:
+    """Consecutive pieces of one file as one."""
+    first = pieces[0]
+    if len(pieces) == 1:
+        return first
+    named = [name for name in TENSORS if getattr(first, name) is not None]
+    columns: dict[str, Any] = {name: _joined([getattr(piece, name) for piece in pieces]) for name in named}
+    empty = sorted({name for piece in pieces for name in piece.nulls})
+    nulls = {name: torch.cat([_null(piece, name) for piece in pieces]) for name in empty}
+    shown = {name: text for piece in reversed(pieces) for name, text in piece.shown.items()}
+    return replace(first, **columns, nulls=nulls, shown=shown)
+
+
+def _null(piece: RawTrades, name: str) -> Tensor:
+    none = torch.zeros(len(piece), dtype=torch.bool, device=piece.time_ns.device)
+    return piece.nulls.get(name, none)
+
+
+def _joined(parts: Sequence[Values]) -> Values:
+    units = [part for part in parts if isinstance(part, Units)]
+    if not units:
+        return torch.cat(list(parts))
+    finest = min(part.step for part in units)
+    return Units(torch.cat([part.units * int(part.step / finest) for part in units]), finest)

@@ -1,0 +1,192 @@
+"""Reading one stream of one symbol: scales over all the input, then the cleaning fold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import chain, groupby
+from pathlib import Path
+from typing import Any
+
+from gpu_pipeline.core import plugins
+from gpu_pipeline.core.config import SourceSection, SymbolOptions, check_values
+from gpu_pipeline.core.device import choose_device
+from gpu_pipeline.core.errors import InputError
+from gpu_pipeline.core.plugins import Options
+from gpu_pipeline.core.schema import BookSnapshots, Symbol, Tensor, Trades
+from gpu_pipeline.core.units import parse_instant
+from gpu_pipeline.ingest._clean import Rules, State, clean
+from gpu_pipeline.ingest._raw import TENSORS, RawTrades, ReadRequest, Units, joined
+from gpu_pipeline.ingest._scan import Scan
+
+# Raw columns of smaller inputs are kept between the two passes instead of being read twice.
+KEEP_BYTES = 1 << 30
+
+Item = RawTrades | Trades | BookSnapshots
+
+
+def open_stream(source: str, options: Options, request: ReadRequest) -> Iterator[Trades] | Iterator[BookSnapshots]:
+    """Clean trades, or the snapshots of a book, whichever the source holds.
+
+    Raises:
+        InputError: bad data; the source holds nothing.
+    """
+    read = plugins.load("sources", source).function
+    items = read(options, request)
+    first = next(items, None)
+    if first is None:
+        raise InputError(f"ingest.{request.stream}: source '{source}' holds nothing for {request.symbol}")
+    whole = chain([first], items)
+    if isinstance(first, BookSnapshots):
+        return whole
+    if isinstance(first, Trades):
+        return _clean_made(whole, source, request)
+    return _clean_raw(whole, lambda: read(options, replace(request, verify=False)), request)
+
+
+def read_stream(source: str, options: Options, request: ReadRequest) -> Iterator[Trades]:
+    """Clean trades of one stream in pieces; each carries in `report` what was counted so far.
+
+    Raises:
+        InputError: bad data; no trades at all; the source holds a book.
+    """
+    pieces = open_stream(source, options, request)
+    for piece in pieces:
+        if not isinstance(piece, Trades):
+            raise InputError(f"ingest.{request.stream}: source '{source}' holds book snapshots, not trades")
+        yield piece
+
+
+def _clean_raw(
+    first: Iterator[RawTrades], again: Callable[[], Iterator[RawTrades]], request: ReadRequest
+) -> Iterator[Trades]:
+    found = Scan(request.options)
+    kept = _scanned(first, found)
+    pieces = iter(kept) if kept is not None else again()
+    report = {"checked": found.checked, "quote_step": None if found.quote_step is None else str(found.quote_step)}
+    state = State(_rules(request, found))
+    yield from _folded(_gathered(pieces, found), found.symbol(request.symbol), state, report)
+
+
+def _clean_made(pieces: Iterator[Trades], source: str, request: ReadRequest) -> Iterator[Trades]:
+    first = next(pieces)
+    raws = (_as_raw(piece, source) for piece in chain([first], pieces))
+    yield from _folded(raws, first.symbol, State(_rules(request, None)), {"checked": {}, "quote_step": None})
+
+
+def _rules(request: ReadRequest, found: Scan | None) -> Rules:
+    step = found.quote_step if found else None
+    return Rules(request.on_bad_row, request.start_ns, request.end_ns, request.limit, step)
+
+
+def _scanned(pieces: Iterator[RawTrades], found: Scan) -> list[RawTrades] | None:
+    """Scans all pieces; returns them too where they are small."""
+    kept: list[RawTrades] | None = []
+    room = KEEP_BYTES
+    for raw in pieces:
+        found.add(raw)
+        room -= _bytes(raw)
+        if room < 0:
+            kept = None
+        if kept is not None:
+            kept.append(raw)
+    return kept
+
+
+def _bytes(raw: RawTrades) -> int:
+    columns = [getattr(raw, name) for name in TENSORS]
+    tensors: list[Tensor] = [
+        column.units if isinstance(column, Units) else column for column in columns if column is not None
+    ]
+    return sum(tensor.nbytes for tensor in tensors)
+
+
+def _gathered(pieces: Iterator[RawTrades], found: Scan) -> Iterator[RawTrades]:
+    """Pieces as they come; those of a file that is out of order as one."""
+    for file, group in groupby(pieces, key=lambda raw: raw.file):
+        if file in found.unordered:
+            yield joined(list(group))
+        else:
+            yield from group
+
+
+def _folded(pieces: Iterator[RawTrades], symbol: Symbol, state: State, report: dict[str, Any]) -> Iterator[Trades]:
+    """The fold, one piece late, so that the last piece carries the whole account."""
+    held: Trades | None = None
+    for raw in pieces:
+        trades, state = clean(raw, symbol, state)
+        if len(trades):
+            if held is not None:
+                yield held
+            held = trades
+        if state.done:
+            break
+    if held is None:
+        raise _nothing_left(symbol.name, state)
+    yield replace(held, report={**state.counts.to_json(), **report})
+
+
+def _nothing_left(name: str, state: State) -> InputError:
+    counts = state.counts
+    seen = f"{counts.rows_in:,} rows read, {counts.before_start:,} before start, dropped {dict(counts.dropped or {})}"
+    return InputError(f"{name}: no trades are left ({seen}); check path, start, end and on_bad_row")
+
+
+def _as_raw(trades: Trades, source: str) -> RawTrades:
+    return RawTrades(
+        Path(source),
+        trades.first_row,
+        trades.time_ns,
+        Units(trades.price_ticks, trades.symbol.price_tick),
+        Units(trades.quantity_lots, trades.symbol.quantity_lot),
+        trade_id=trades.trade_id,
+        is_buyer_maker=trades.is_buyer_maker if trades.has_side else None,
+    )
+
+
+def request_of(section: SourceSection, stream: str, name: str, options: SymbolOptions, **run: Any) -> ReadRequest:
+    """What a section of the run file asks of its source, for one symbol; `run` gives device and seed."""
+    return ReadRequest(
+        stream=stream,
+        symbol=name,
+        options=options,
+        start_ns=None if section.start is None else parse_instant(section.start),
+        end_ns=None if section.end is None else parse_instant(section.end),
+        limit=section.limit,
+        on_bad_row=section.on_bad_row,
+        verify=section.verify,
+        **run,
+    )
+
+
+def read_trades(
+    path: str | Path | list[str | Path] | None = None,
+    source: str = "parquet",
+    symbol: str = "",
+    device: str = "auto",
+    **options: Any,
+) -> Trades:
+    """Reads trades into one table.
+
+    Args:
+        path: file, folder, glob or list; None for a source without files.
+        source: `binance`, `parquet`, `simulated` or a dotted path.
+        symbol: exchange name.
+        device: `auto`, `cuda` or `cpu`.
+        options: keys of the source (`columns`), of its section (`start`, `end`, `limit`, `on_bad_row`, `verify`)
+            and of the symbol (`price_tick`, `quantity_lot`, `multiplier`, `inverse`), as in a run file.
+
+    Returns:
+        N trades with exact integer columns; `report` says what reading counted.
+
+    Raises:
+        InputError: bad data or a bad argument.
+    """
+    where = "read_trades"
+    known = {key: options.pop(key) for key in tuple(options) if key in SymbolOptions.model_fields}
+    if path is not None:
+        options["path"] = [str(item) for item in path] if isinstance(path, list) else str(path)
+    section = check_values(SourceSection, {"source": source, **options}, where)
+    facts = check_values(SymbolOptions, known, where)
+    request = request_of(section, "trades", symbol, facts, device=choose_device(device).device)
+    return Trades.concat(list(read_stream(source, section.options, request)))

@@ -1,0 +1,118 @@
+"""The ingest stage: clean trades and book snapshots by symbol and month, and back again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gpu_pipeline.core.config import RunConfig
+from gpu_pipeline.core.errors import InputError
+from gpu_pipeline.core.schema import BookSnapshots, Symbol, Trades
+from gpu_pipeline.core.trace import Trace
+from gpu_pipeline.ingest import _book_files, _trade_files
+from gpu_pipeline.ingest._read import open_stream, request_of
+
+TRADES = "trades"
+
+
+def input_files(config: RunConfig) -> list[Path]:
+    """Every file that the run reads, each once; sources without files have none.
+
+    Raises:
+        InputError: a path names nothing, or two symbols share a file.
+    """
+    found: list[Path] = []
+    for stream, section in config.ingest.items():
+        files: Callable[..., list[Path]] | None = getattr(section.plugin.module, "files", None)
+        if files is not None:
+            found += _stream_files(stream, {symbol: files(section.options, symbol) for symbol in config.symbols})
+    return list(dict.fromkeys(found))
+
+
+def _stream_files(stream: str, by_symbol: Mapping[str, list[Path]]) -> list[Path]:
+    owner: dict[Path, str] = {}
+    for symbol, files in by_symbol.items():
+        for file in files:
+            if file in owner:
+                rule = f"is read for {owner[file]} and for {symbol}"
+                raise InputError.at(file, rule, fix=f"put {{SYMBOL}} into ingest.{stream}.path")
+            owner[file] = symbol
+    return list(owner)
+
+
+def write(folder: Path, config: RunConfig, device: torch.device, trace: Trace) -> dict[str, Any]:
+    """Reads and cleans every stream of every symbol, and writes one file per month.
+
+    Returns:
+        Manifest content: `symbols` (of the trades), `streams` (of books), `rows_in`, `rows_out`.
+
+    Raises:
+        InputError: bad data.
+    """
+    symbols: dict[str, Any] = {}
+    streams: dict[str, dict[str, Any]] = {}
+    with trace.progress("ingest", None) as ticker:
+        for stream, section in config.ingest.items():
+            for name, options in config.symbols.items():
+                request = request_of(section, stream, _folder_name(name), options, device=device, seed=config.seed)
+                kind, pieces = _kind(open_stream(section.source, section.options, request))
+                if kind is Trades:
+                    _only_stream(stream)
+                    symbols[name] = _trade_files.write(folder / name, pieces, ticker)
+                else:
+                    streams.setdefault(stream, {})[name] = _book_files.write(folder / stream, pieces, ticker)
+    entries = [*symbols.values(), *(entry for found in streams.values() for entry in found.values())]
+    totals = {key: sum(entry[key] for entry in entries) for key in ("rows_in", "rows_out")}
+    return {"symbols": symbols, "streams": streams, **totals}
+
+
+def _folder_name(symbol: str) -> str:
+    if symbol in (".", "..") or "/" in symbol or "\\" in symbol or symbol.startswith("."):
+        rule = f"symbols: '{symbol}' cannot be the name of a folder"
+        raise InputError(f"{rule}; write it without slashes and leading dots, for example BTCUSDT")
+    return symbol
+
+
+def _only_stream(stream: str) -> None:
+    if stream != TRADES:
+        raise InputError(f"ingest.{stream}: holds trades; a run has one stream of trades, and its name is '{TRADES}'")
+
+
+def _kind(pieces: Iterator[Any]) -> tuple[type, Iterator[Any]]:
+    first = next(pieces)
+
+    def whole() -> Iterator[Any]:
+        yield first
+        yield from pieces
+
+    return type(first), whole()
+
+
+def load_symbols(manifest: Mapping[str, Any]) -> dict[str, Symbol]:
+    """Instruments with the scales that ingest found; those of a book where there are no trades."""
+    entries = dict(manifest["symbols"])
+    for found in manifest["streams"].values():
+        entries = {**found, **entries}
+    return {name: Symbol.from_json(entry["symbol"]) for name, entry in entries.items()}
+
+
+def load_trades(folder: Path, symbol: Symbol, device: torch.device) -> Iterator[Trades]:
+    """Clean trades of a symbol, one table per monthly file, with absolute `first_row`.
+
+    Raises:
+        InputError: no files, a damaged file, or scales other than the symbol's.
+        EnvironmentProblem: cuda without pylibcudf.
+    """
+    return _trade_files.load(folder / symbol.name, symbol, device)
+
+
+def load_snapshots(folder: Path, stream: str, symbol: Symbol, device: torch.device) -> BookSnapshots:
+    """All snapshots of a book stream.
+
+    Raises:
+        InputError: no files, a damaged file, or scales other than the symbol's.
+    """
+    return _book_files.load(folder / stream, symbol, device)
