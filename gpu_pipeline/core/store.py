@@ -118,7 +118,8 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         InputError: the file is missing, damaged or lacks a column.
     """
     try:
-        return pq.read_table(path, columns=columns, page_checksum_verification=True, partitioning=None)
+        names = None if columns is None else list(columns)
+        return pq.read_table(path, columns=names, page_checksum_verification=True, partitioning=None)
     except (OSError, pa.ArrowException) as error:
         raise InputError.at(path, f"cannot be read as Parquet: {str(error).splitlines()[0]}") from error
 
