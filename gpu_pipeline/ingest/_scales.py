@@ -42,14 +42,17 @@ def finest(values: Values, places: int = 0) -> int:
     """
     if isinstance(values, Units):
         return _finest_units(values, places)
-    floats: Tensor = values
-    rest = floats[torch.isfinite(floats)]
+    rest = _finite(values)
     for count in range(places, MAX_PLACES + 1):
         rest = rest[~_on_step(rest, _rounded(rest, 1, 10**count), 1, 10**count)]
         if not len(rest):
             _check_gap(values, Fraction(1, 10**count))
             return count
     raise OffStepError(values, _position(values, rest[0]), f"has more than {MAX_PLACES} decimal places")
+
+
+def _finite(values: Tensor) -> Tensor:
+    return values[torch.isfinite(values)]
 
 
 def _finest_units(values: Units, places: int) -> int:
