@@ -148,6 +148,8 @@ class Program:
         read = {node.parameters[0] for node in nodes.values() if node.kind == "column"}
         self.columns = tuple(sorted(read | {"close"}))
         self._outputs = tuple(node.name for node in outputs.values())
+        self._constants = {name: node.parameters[0] for name, node in nodes.items() if node.kind == "constant"}
+        self._made: dict[torch.device, dict[str, Tensor]] = {}
         self._order = tuple(_schedule(nodes, levels))
         self._groups = tuple(step for step in self._order if isinstance(step, Group))
         groups = [[group.key, group.names, group.inputs] for group in self._groups]
@@ -163,7 +165,7 @@ class Program:
     def step(self, columns: Mapping[str, Tensor], state: State) -> tuple[Tensor, State]:
         """Outputs [B, F] of a chunk of columns [B] (or [] where the same for all rows), and the state after it."""
         rows, device = len(columns["close"]), columns["close"].device
-        values = {f"column({name!r})": column for name, column in columns.items()}
+        values = {f"column({name!r})": column for name, column in columns.items()} | self._constants_on(device)
         after: State = {"rows": (state["rows"][0] + rows,)}
         for step in self._order:
             if isinstance(step, Group):
@@ -171,15 +173,20 @@ class Program:
                 y, after[step.key] = MEMORY[step.kind].step(x, state[step.key], *step.parameters)
                 values.update(_spread(step, y))
             else:
-                values[step.name] = _point(step, values, device)
+                values[step.name] = _point(step, values)
         out = _stack([values[name] for name in self._outputs], rows)
         return _blank_warmup(out, self.warmup, state["rows"][0]), after
 
+    def _constants_on(self, device: torch.device) -> dict[str, Tensor]:
+        if device not in self._made:
+            # On the device: CUDA divides by a number of the host through its reciprocal.
+            self._made[device] = {
+                name: torch.tensor(value, dtype=torch.float64, device=device) for name, value in self._constants.items()
+            }
+        return self._made[device]
 
-def _point(node: Expression, values: Mapping[str, Tensor], device: torch.device) -> Tensor:
-    if node.kind == "constant":
-        # On the device: CUDA divides by a number of the host through its reciprocal.
-        return torch.tensor(node.parameters[0], dtype=torch.float64, device=device)
+
+def _point(node: Expression, values: Mapping[str, Tensor]) -> Tensor:
     if node.kind == "item":
         return values[node.inputs[0].name][:, node.parameters[0]]
     return POINTWISE[node.kind](*(values[part.name] for part in node.inputs))
@@ -230,7 +237,7 @@ def _schedule(nodes: Mapping[str, Expression], levels: Mapping[str, int]) -> Ite
     for level in range(max(levels.values(), default=0) + 1):
         here = [node for name, node in nodes.items() if levels[name] == level]
         yield from _groups([node for node in here if node.kind in MEMORY], level)
-        yield from (node for node in here if node.kind not in MEMORY and node.kind != "column")
+        yield from (node for node in here if node.kind not in (*MEMORY, "column", "constant"))
 
 
 def _groups(nodes: list[Expression], level: int) -> Iterator[Group]:

@@ -112,15 +112,21 @@ class Engine:
         complete = {name: _complete(bars, name) for name in self.needed}
         base = complete[self.base]
         parts, after = [], State()
-        for name, program in self._programs.items():
-            columns = read_columns(complete[name], self._readers[name])
-            values, inner = program.step(columns, _inside(name, state))
+        for name in self._programs:
+            values, inner = self._own_rows(name, complete[name], _inside(name, state))
             after |= _under(name, inner)
             if name != self.base:
                 keys, wanted = _keys(name, complete[name], base)
                 values, after[f"{name}/seen"] = _align(keys, values, wanted, state[f"{name}/seen"])
             parts.append(values)
         return self._table(base, torch.cat(parts, dim=1)), after
+
+    def _own_rows(self, name: str, bars: Bars, state: State) -> tuple[Tensor, State]:
+        """[R, F] of one resolution on its own rows."""
+        program = self._programs[name]
+        if len(bars) == 0:
+            return torch.empty(0, len(program.names), dtype=torch.float64, device=bars.device), state
+        return program.step(read_columns(bars, self._readers[name]), state)
 
     def _table(self, base: Bars, values: Tensor) -> Features:
         closed = base.close_timestamp
@@ -159,7 +165,8 @@ def _keys(name: str, bars: Bars, base: Bars) -> tuple[Tensor, Tensor]:
 def _complete(bars: Mapping[str, Bars], name: str) -> Bars:
     if name not in bars:
         raise InputError(f"features: no bars of the resolution '{name}'; there are {', '.join(bars) or 'none'}")
-    return bars[name].complete() if "is_partial" in bars[name].columns else bars[name]
+    partial = bars[name].columns.get("is_partial")
+    return bars[name] if partial is None or not bool(partial.any()) else bars[name].complete()
 
 
 def _inside(name: str, state: State) -> State:
