@@ -23,6 +23,7 @@ from kernels._triton import blocks_of, kernel, power_of_two, tl
 
 KINDS = ("ema", "wilder")
 COLUMNS_EACH = 8  # a cache line: threads that write into one slow each other down
+VALUES_EACH = 1 << 15
 
 
 def initial_state(columns: int, device: torch.device | str = "cpu") -> Tensor:
@@ -108,7 +109,9 @@ def _smooth(x: Tensor, window: int, wilder: bool, state: Tensor) -> tuple[Tensor
     y, after = torch.empty_like(x), state.clone()
     arrays = x.numpy(), window, wilder, after.numpy(), y.numpy()
     loop = spec if x.shape[1] < 3 else _abreast
-    spread(lambda start, stop: loop(*arrays, start, stop), x.shape[1], COLUMNS_EACH)
+    spread(
+        lambda start, stop: loop(*arrays, start, stop), x.shape[1], max(COLUMNS_EACH, VALUES_EACH // max(x.shape[0], 1))
+    )
     return y, after
 
 

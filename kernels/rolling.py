@@ -106,6 +106,7 @@ def _sums(x, origin, window, start, stop, divisor, before, out):
 @jit
 def _moments(x, origin, window, start, stop, divisor, root, before, squares, out):
     """The same for the variance, M2 / divisor, or its square root."""
+    inverse = 1.0 / window
     for base in range(start // window * window, stop, window):
         begin = max(start, base, window - 1)
         back, first = begin - window + 1, x[base - origin]
@@ -122,7 +123,7 @@ def _moments(x, origin, window, start, stop, divisor, root, before, squares, out
             d = x[row - origin] - first
             total, square = total + d, square + d * d
             s1 = before[row - begin] + total
-            m2 = squares[row - begin] + square - s1 * s1 / window
+            m2 = squares[row - begin] + square - s1 * s1 * inverse
             m2 = (0.0 if m2 < 0.0 else m2) / divisor
             out[row - start] = math.sqrt(m2) if root else m2
 
@@ -240,6 +241,22 @@ def _least(a, b):
 
 
 @kernel
+def _tile_extremes(value, past, inside, earlier, sign):
+    least = tl.associative_scan(tl.where(inside, sign * value, float("inf")), 0, _least)
+    rest = tl.associative_scan(tl.where(earlier, sign * past, float("inf")), 0, _least, reverse=True)
+    return sign * _least(rest, least)
+
+
+@kernel
+def _tile_moments(d, e, width, divisor):
+    """Return the variance of the suffixes of e merged with the prefixes of d."""
+    s1 = tl.cumsum(e, 0, reverse=True) + tl.cumsum(d, 0)
+    s2 = tl.cumsum(e * e, 0, reverse=True) + tl.cumsum(d * d, 0)
+    m2 = s2 - s1 * s1 / width
+    return tl.where(m2 < 0.0, 0.0, m2) / divisor
+
+
+@kernel
 def _rolling_kernel(
     x,
     tail,
@@ -269,22 +286,13 @@ def _rolling_kernel(
     value = _load_row(x, tail, local, column, rows, columns, window, inside)
     past = _load_row(x, tail, local - window + 1, column, rows, columns, window, earlier)
     if OP >= 4:
-        sign = 1.0 if OP == 4 else -1.0
-        least = tl.associative_scan(tl.where(inside, sign * value, float("inf")), 0, _least)
-        rest = tl.associative_scan(tl.where(earlier, sign * past, float("inf")), 0, _least, reverse=True)
-        out = sign * _least(rest, least)
+        out = _tile_extremes(value, past, inside, earlier, 1.0 if OP == 4 else -1.0)
     elif OP >= 2:
         first = _load_row(x, tail, base, column, rows, columns, window, known)
-        d = tl.where(inside, value - first, 0.0)
-        e = tl.where(earlier, past - first, 0.0)
-        s1 = tl.cumsum(e, 0, reverse=True) + tl.cumsum(d, 0)
-        s2 = tl.cumsum(e * e, 0, reverse=True) + tl.cumsum(d * d, 0)
-        m2 = s2 - s1 * s1 / width
-        m2 = tl.where(m2 < 0.0, 0.0, m2) / over
-        out = tl.sqrt(m2) if OP == 3 else m2
+        out = _tile_moments(tl.where(inside, value - first, 0.0), tl.where(earlier, past - first, 0.0), width, over)
+        out = tl.sqrt(out) if OP == 3 else out
     else:
         out = tl.cumsum(tl.where(earlier, past, 0.0), 0, reverse=True) + tl.cumsum(tl.where(inside, value, 0.0), 0)
-        if OP == 1:
-            out = out / width
+        out = out / width if OP == 1 else out
     out = tl.where(base + seen + step < window - 1, float("nan"), out)
     tl.store(y + local * columns + column, out, mask=inside & (local >= 0))
