@@ -47,9 +47,8 @@ def test_a_numba_kernel_compiles_and_spills_nothing(compiled, name, cc):
     assert used["bytes spill stores"] == 0
 
 
-@pytest.mark.compile
-@pytest.mark.parametrize("name", TRITON)
-def test_a_triton_kernel_compiles_to_a_cubin(name):
+def cubin(name, integers):
+    """Compile for one H100 or H200; `integers` is the type of every size, or constexpr where Triton sees a 1."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -57,11 +56,25 @@ def test_a_triton_kernel_compiles_to_a_cubin(name):
     kernel, pointers, constants = TRITON[name]
     signature = dict(entry.split("*") for entry in pointers.split())
     types = {argument: f"*{dtype.replace('f', 'fp')}" for argument, dtype in signature.items()}
-    types |= {argument: "i32" for argument in kernel.arg_names if argument not in types}
-    types |= dict.fromkeys(constants, "constexpr")
+    sizes = [argument for argument in kernel.arg_names if argument not in types and argument not in constants]
+    types |= dict.fromkeys(sizes, integers) | dict.fromkeys(constants, "constexpr")
     wide = constants.get("TALL", 0) * constants.get("LANES", 0) > 4096
-    source = ASTSource(kernel, types, constants)
-    built = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 16 if wide else 4})
+    values = constants | (dict.fromkeys(sizes, 1) if integers == "constexpr" else {})
+    source = ASTSource(kernel, types, values)
+    return triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 16 if wide else 4})
+
+
+@pytest.mark.compile
+@pytest.mark.parametrize("name", TRITON)
+def test_a_triton_kernel_compiles_to_a_cubin(name):
+    built = cubin(name, "i32")
     assert built.asm["cubin"][:4] == b"\x7fELF"
     if "f32" not in name:
         assert ".f32" not in built.asm["ptx"], "a float64 kernel rounds through float32"
+
+
+@pytest.mark.compile
+@pytest.mark.parametrize("integers", ["constexpr", "i64"])
+@pytest.mark.parametrize("name", [name for name in TRITON if not name.endswith(("_64", "_16384"))])
+def test_sizes_of_one_and_beyond_32_bits_compile(name, integers):
+    assert cubin(name, integers).asm["cubin"][:4] == b"\x7fELF"
