@@ -26,8 +26,11 @@ class OffStepError(ValueError):
     def __init__(self, values: Values, position: int, rule: str) -> None:
         super().__init__(rule)
         self.position, self.rule = position, rule
-        exact = isinstance(values, Units)
-        self.value = values.step * int(values.units[position]) if exact else values[position].item()
+        self.value: object
+        if isinstance(values, Units):
+            self.value = f"{values.step * int(values.units[position]):f}"
+        else:
+            self.value = values[position].item()
 
 
 def finest(values: Values, places: int = 0) -> int:
@@ -44,10 +47,11 @@ def finest(values: Values, places: int = 0) -> int:
         return _finest_units(values, places)
     rest = _finite(values)
     for count in range(places, MAX_PLACES + 1):
-        rest = rest[~_on_step(rest, _rounded(rest, 1, 10**count), 1, 10**count)]
-        if not len(rest):
-            _check_gap(values, Fraction(1, 10**count))
+        finer = rest[~_on_step(rest, _rounded(rest, 1, 10**count), 1, 10**count)]
+        if not len(finer):
+            _check_gap(values, Fraction(1, 10**count), None if count == places else rest[0])
             return count
+        rest = finer
     raise OffStepError(values, _position(values, rest[0]), f"has more than {MAX_PLACES} decimal places")
 
 
@@ -144,8 +148,11 @@ def _on_step(values: Tensor, whole: Tensor, numerator: int, denominator: int) ->
     return back.to(values.dtype) == values
 
 
-def _check_gap(values: Tensor, step: Fraction) -> None:
-    """Half a gap of the column's floats plus half a gap of the product must stay below half a step."""
+def _check_gap(values: Tensor, step: Fraction, culprit: Tensor | None = None) -> None:
+    """Half a gap of the column's floats plus half a gap of the product must stay below half a step.
+
+    The error names `culprit`, the value that asked for this step, else the largest one.
+    """
     if not len(values):
         return
     sizes = torch.nan_to_num(values.to(torch.float64).abs(), nan=0.0, posinf=0.0, neginf=0.0)
@@ -156,7 +163,7 @@ def _check_gap(values: Tensor, step: Fraction) -> None:
     if gap / float(step) + math.ulp(steps) >= 1.0:
         dtype = str(values.dtype).removeprefix("torch.")
         rule = f"has more digits than {dtype} holds at the step {_decimal(step):f}"
-        raise OffStepError(values, int(sizes.argmax()), rule)
+        raise OffStepError(values, int(sizes.argmax()) if culprit is None else _position(values, culprit), rule)
 
 
 def _position(values: Tensor, value: Tensor) -> int:

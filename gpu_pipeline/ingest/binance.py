@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
+from pydantic import Field
 
 from gpu_pipeline.core.errors import InputError
 from gpu_pipeline.core.plugins import Options
@@ -42,7 +43,7 @@ class Config(Options):
         path: file, folder, glob or list of these; `{SYMBOL}` and `{symbol}` stand for the symbol.
     """
 
-    path: str | list[str]
+    path: str | list[str] = Field(examples=["data/{SYMBOL}-trades-*.zip"])
 
 
 def files(config: Config, symbol: str) -> list[Path]:

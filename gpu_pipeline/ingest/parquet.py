@@ -18,6 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import Field
 
 from gpu_pipeline.core.errors import InputError
 from gpu_pipeline.core.plugins import Options
@@ -48,7 +49,7 @@ class Config(Options):
         columns: our names -> the file's names.
     """
 
-    path: str | list[str]
+    path: str | list[str] = Field(examples=["data/{SYMBOL}/*.parquet"])
     columns: dict[Name, str | None] = {}
 
 
