@@ -21,6 +21,7 @@ ONE = 1 << ONE_BITS
 FLOW_BITS = 30
 FLOW_ONE = 1 << FLOW_BITS
 COIN_BITS = 24
+CHANCE_BITS = 40
 SIZE_BITS = 16
 MANTISSA = 1024
 OCTAVES = 40
@@ -67,7 +68,7 @@ class Rules(NamedTuple):
     season: Integers  # [1440] waiting time by minute of the day
     pace: Integers  # [LEVELS] waiting time by fast level
     size_level: Integers  # [LEVELS] size by fast level
-    move_share: Integers  # [LEVELS * LEVELS] probability that the mid moves, in 2**-COIN_BITS
+    move_share: Integers  # [LEVELS * LEVELS] probability that the mid moves, in 2**-CHANCE_BITS
     move_size: Integers  # [LEVELS * LEVELS] scale of a move in ticks
     widen: Integers  # [LEVELS] how far the spread opens by fast level
 
@@ -192,7 +193,7 @@ def _move(rules: Any, state: Integers, draw: int, coins: np.uint64) -> None:
     """The mid moves by the toss of a coin: fair in the null market, leaning with past flow where there is an edge."""
     level = state[FAST] * LEVELS + state[SLOW]
     chance = word(rules.key, draw + MOVE)
-    if bits(chance, 0, COIN_BITS) >= rules.move_share[level]:
+    if bits(chance, 0, CHANCE_BITS) >= rules.move_share[level]:
         return
     lean = (rules.edge * state[FLOW]) >> FLOW_BITS
     up = bits(coins, COIN_BITS, COIN_BITS) < (1 << (COIN_BITS - 1)) + lean
@@ -210,7 +211,7 @@ def _follow_common(rules: Any, state: Integers) -> None:
     if rules.common_share > 0:
         for tick in range(state[SECOND] + 1, second + 1):
             chance = word(rules.common_key, 2 * tick)
-            if bits(chance, 0, COIN_BITS) < rules.common_share:
+            if bits(chance, 0, CHANCE_BITS) < rules.common_share:
                 size = _geometric(rules, word(rules.common_key, 2 * tick + 1), rules.common_size, state[SCALE])
                 state[MID2] += 2 * size if bits(chance, 63, 1) == 1 else -2 * size
     state[SECOND] = second

@@ -16,6 +16,7 @@ import numpy as np
 
 from gpu_pipeline.ingest._market import (
     BALLS,
+    CHANCE_BITS,
     COIN_BITS,
     LEVELS,
     MANTISSA,
@@ -175,7 +176,7 @@ def _rules(spec: MarketSpec, seed: int, symbol: str) -> Rules:
         size_lots=_fixed(smallest),
         fast_turn=_fixed(turns[0], 1 << 32),
         slow_turn=_fixed(turns[1], 1 << 32),
-        common_share=_fixed(common[0], 1 << COIN_BITS),
+        common_share=_fixed(common[0], 1 << CHANCE_BITS),
         common_size=_fixed(common[1]),
         exponential=_array([Decimal(2).ln() - value.ln() for value in fractions]),
         size_octave=_array([Decimal(2) ** ((z + 1) / spec.tail) for z in range(SIZE_OCTAVES)], 1 << SIZE_BITS),
@@ -183,7 +184,7 @@ def _rules(spec: MarketSpec, seed: int, symbol: str) -> Rules:
         season=_season(),
         pace=_array(_unit_mean([(-value).exp() for value in logs])),
         size_level=_array(_unit_mean([(value / 2).exp() for value in logs])),
-        move_share=_array([share for share, _ in laws], 1 << COIN_BITS),
+        move_share=_array([share for share, _ in laws], 1 << CHANCE_BITS),
         move_size=_array([size for _, size in laws]),
         widen=_array([value / 2 for value in _unit_mean([value.exp() for value in logs])]),
     )
