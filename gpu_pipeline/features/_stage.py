@@ -34,15 +34,22 @@ def write(
 ) -> dict[str, Any]:
     """Folds the engine over each symbol's months and writes them; returns what the manifest says of the content."""
     engine = compile_run(config)
-    rows, spans = {}, {}
+    accounts = {}
     with trace.progress("features", len(symbols)) as ticker:
         for name, symbol in symbols.items():
             tables = {resolution: bars(symbol, resolution).complete() for resolution in engine.needed}
-            rows[name] = _write_symbol(folder, engine, tables, device)
-            spans[name] = _span(tables[engine.base])
+            rows = _write_symbol(folder, engine, tables, device)
+            accounts[name] = {"bars": len(tables[engine.base]), "rows": rows, "span": _span(tables[engine.base])}
             ticker.advance(1, name)
-    about = {"columns": list(engine.names), "levels": list(engine.levels), "warmup": dict(engine.warmup)}
-    return {"rows": rows, "spans": spans, **about}
+    return {
+        "rows_in": sum(account["bars"] for account in accounts.values()),
+        "rows_out": sum(account["rows"] for account in accounts.values()),
+        "note": f"{len(engine.names)} columns over {', '.join(engine.needed)}",
+        "columns": list(engine.names),
+        "levels": list(engine.levels),
+        "warmup": dict(engine.warmup),
+        "symbols": accounts,
+    }
 
 
 def compile_run(config: RunConfig) -> Engine:

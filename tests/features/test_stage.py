@@ -58,8 +58,9 @@ def test_months_on_disk_are_one_call_in_memory(tmp_path: Path, tables: dict[str,
     for name in ("time_ns", "known_ns", "last_trade_row"):
         assert torch.equal(getattr(whole, name), getattr(loaded, name))
     assert (loaded.names, loaded.levels, loaded.warmup) == (whole.names, whole.levels, whole.warmup)
-    assert content["rows"] == {"TESTUSDT": len(whole)} and content["columns"] == list(whole.names)
-    assert content["spans"] == {"TESTUSDT": [int(whole.time_ns[0]), int(whole.time_ns[-1])]}
+    assert content["rows_in"] == content["rows_out"] == len(whole) and content["columns"] == list(whole.names)
+    span = [int(whole.time_ns[0]), int(whole.time_ns[-1])]
+    assert content["symbols"] == {"TESTUSDT": {"bars": len(whole), "rows": len(whole), "span": span}}
     assert content["levels"] == list(whole.levels) and json.dumps(content)
 
 
@@ -81,7 +82,7 @@ def test_only_resolutions_that_the_set_needs_are_loaded(tmp_path: Path, tables: 
 
 def test_no_bars_and_nothing_written(tmp_path: Path, tables: dict[str, Bars]) -> None:
     none = {name: table.select(slice(0, 0)) for name, table in tables.items()}
-    assert write(tmp_path, none)["rows"] == {"TESTUSDT": 0}
+    assert write(tmp_path, none)["symbols"] == {"TESTUSDT": {"bars": 0, "rows": 0, "span": []}}
     with pytest.raises(InputError, match="TESTUSDT: holds no features; run the stage 'features' first"):
         _stage.load(tmp_path, SYMBOL, CPU)
 
