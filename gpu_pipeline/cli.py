@@ -125,8 +125,13 @@ def tune(config: ConfigFile, overrides: Overrides = None) -> None:
     """Searches over keys of the run file and writes the best run file."""
     from gpu_pipeline import pipeline
 
-    best = pipeline.tune(load_config(config, overrides or ()), Trace(console=err))
-    out.print(f"best run file: {best}", soft_wrap=True)
+    found = pipeline.tune(load_config(config, overrides or ()), Trace(console=err))
+    table = Table(title=f"best value {found.value:.6g}", title_justify="left", box=None, show_header=False)
+    for key, value in found.keys.items():
+        table.add_row(f"  {key}", str(value))
+    out.print(table)
+    out.print(f"trials: {', '.join(f'{count} {state}' for state, count in found.counts.items() if count)}")
+    out.print(f"best run file: {found.file}", soft_wrap=True)
 
 
 @app.command()

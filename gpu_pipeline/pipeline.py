@@ -118,7 +118,9 @@ class Run:
 
 
 def _account(record: StageRecord, manifest: Mapping[str, Any]) -> None:
-    record.rows_in, record.rows_out = manifest.get("rows_in"), manifest.get("rows_out")
+    rows = manifest.get("rows")
+    record.rows_in = manifest.get("rows_in")
+    record.rows_out = manifest.get("rows_out", rows if isinstance(rows, int) else None)
     record.note = str(manifest.get("note", ""))
 
 
@@ -410,15 +412,16 @@ def check_files(config: RunConfig) -> list[Path]:
     return files
 
 
-def tune(config: RunConfig, trace: Trace) -> Path:
-    """Searches over the keys of `search:`; returns the best run file."""
+def tune(config: RunConfig, trace: Trace) -> search.Found:
+    """Searches over the keys of `search:`; every trial runs in the folder NAME.trial and shares the store."""
 
-    def trial(values: dict[str, Any], to: str, report: Callable[[str, int, float], None]) -> Mapping[str, Any]:
-        done = run(check_config(values, "trial"), Trace(trace.console), last=to, report=report)
+    def trial(values: dict[str, Any], to: str, report: Callable[[int, float], None]) -> Mapping[str, Any]:
+        named = check_config({**values, "name": f"{config.name}.trial"}, "trial")
+        done = run(named, Trace(trace.console), last=to, report=lambda _, epoch, loss: report(epoch, loss))
         metrics: Mapping[str, Any] = read_json(done.outputs["evaluate"].path / "metrics.json")
         return metrics
 
-    return search.tune(_run_file(config), trial, trace)
+    return search.tune(_run_file(config), trial, Path(config.runs) / config.name, trace)
 
 
 def info() -> dict[str, dict[str, str]]:

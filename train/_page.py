@@ -96,7 +96,8 @@ def account(manifests: Mapping[str, Mapping[str, Any]]) -> str:
     """Rows in and out of each stage and what each stage counted."""
     rows = []
     for stage, manifest in manifests.items():
-        counts = [f"{manifest[key]:,}" if isinstance(manifest.get(key), int) else "" for key in ("rows_in", "rows_out")]
+        found = (manifest.get("rows_in"), manifest.get("rows_out", manifest.get("rows")))
+        counts = [f"{count:,}" if isinstance(count, int) else "" for count in found]
         rows.append([html.escape(stage), *counts, html.escape(str(manifest.get("note", "")))])
     details = "".join(_details(stage, manifest) for stage, manifest in manifests.items())
     return table(["stage", "rows in", "rows out", ""], rows) + details

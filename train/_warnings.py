@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 ENOUGH_EFFECTIVE = 1000
@@ -80,19 +80,13 @@ def _classes(metrics: Mapping[str, Any]) -> Iterator[str]:
 
 def _columns(dataset: Mapping[str, Any]) -> Iterator[str]:
     for key, sentence in (
-        ("imputed_without_training_value", "Columns without a single training value were filled with 0"),
-        ("zero_spread", "Columns that never change in training were scaled by 1 and carry nothing"),
+        ("imputed_columns", "Columns without a single training value were filled with 0"),
+        ("zero_spread_columns", "Columns that never change in training were scaled by 1 and carry nothing"),
     ):
-        listed = _names(dataset.get(key, ()))
+        listed = [f"{name}.{column}" for name, stream in dataset.get("streams", {}).items() for column in stream[key]]
         if listed:
             shown = ", ".join(listed[:12]) + (f" and {len(listed) - 12} more" if len(listed) > 12 else "")
             yield f"{sentence}: {shown}."
-
-
-def _names(listed: Any) -> Sequence[str]:
-    if isinstance(listed, Mapping):
-        return [f"{stream}.{name}" for stream, names in listed.items() for name in names]
-    return list(listed)
 
 
 def _data(ingest: Mapping[str, Any]) -> Iterator[str]:
@@ -100,7 +94,7 @@ def _data(ingest: Mapping[str, Any]) -> Iterator[str]:
         "duplicates": "{n:,} duplicate trades of {symbol} were dropped",
         "dropped": "{n:,} bad rows of {symbol} were dropped (on_bad_row: drop)",
         "times_set_back": "{n:,} trades of {symbol} carried a time before the trade before them and were set to it",
-        "missing_ids": "{n:,} trade ids of {symbol} are missing from the input",
+        "id_gaps": "{n:,} trade ids of {symbol} are missing from the input",
         "quote_mismatches": "{n:,} rows of {symbol} have a quote quantity other than price times quantity",
     }
     for symbol, account in ingest.get("symbols", {}).items():
@@ -111,4 +105,6 @@ def _data(ingest: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _count(value: Any) -> int:
-    return sum(value.values()) if isinstance(value, Mapping) else int(value)
+    if isinstance(value, Mapping):
+        return int(value["missing"]) if "missing" in value else sum(value.values())
+    return int(value)

@@ -169,8 +169,9 @@ def _part_starts(stages: Mapping[str, Path]) -> dict[str, Any]:
 
 def _inputs(stages: Mapping[str, Path], manifests: Mapping[str, Any]) -> str:
     drawn = ""
-    counts = manifests.get("dataset", {}).get("class_counts")
-    if counts:
+    parts = manifests.get("dataset", {}).get("parts")
+    if parts:
+        counts = {part: parts[part]["classes"] for part in ("train", "validation", "test") if part in parts}
         drawn += "<h3>Classes of the target</h3>" + _plots.shares(counts)
     if "features" in stages:
         columns = _feature_columns(stages["features"])
@@ -180,7 +181,7 @@ def _inputs(stages: Mapping[str, Path], manifests: Mapping[str, Any]) -> str:
 
 def _feature_columns(folder: Path) -> dict[str, Array]:
     path = next(iter(sorted(folder.rglob("*.parquet"))))
-    names = json.loads(file_metadata(path)["names"])[:FEATURE_PANELS]
+    names = json.loads(file_metadata(path)["features"])["names"][:FEATURE_PANELS]
     table = read_table(path, names)
     step = max(1, len(table) // FEATURE_ROWS)
     return {name: _column(table, name)[::step] for name in names}
