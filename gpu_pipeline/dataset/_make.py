@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gpu_pipeline.core.config import DatasetSection, RunConfig, read_yaml
+from gpu_pipeline.core.config import DatasetSection, RunConfig
 from gpu_pipeline.core.errors import InputError
 from gpu_pipeline.core.schema import Depth, Features, Labels, Symbol
 from gpu_pipeline.core.units import parse_duration
@@ -77,20 +76,10 @@ def make_dataset(config: RunConfig, symbols: Sequence[Symbol], sources: Sources)
     return replace(dataset, streams=inputs, manifest=manifest), fitted
 
 
-def listed_columns(include: str | list[str] | None) -> list[str]:
-    """The columns that `features.include` names, itself or through a YAML list file."""
-    if isinstance(include, str):
-        values = read_yaml(Path(include))
-        if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-            raise InputError.at(include, "must hold a list of column names", fix="one '- name' a line")
-        return values
-    return list(include or ())
-
-
 def _read_streams(
     config: RunConfig, section: DatasetSection, symbols: Sequence[Symbol], sources: Sources
 ) -> list[Rows]:
-    listed = listed_columns(config.features.include if config.features else None)
+    listed = config.features is not None and config.features.include is not None
     features = [sources.features(symbol) for symbol in symbols]
     needs_book = any(stream.from_ == "book" for stream in section.streams.values())
     depth = [sources.depth(symbol) for symbol in symbols] if needs_book else []
@@ -233,6 +222,9 @@ def _manifest(
         "symbols": list(dataset.symbol_names),
         "decision_stream": decision.name,
         "segment_rows": dataset.segment_rows,
+        # JSON objects are written with sorted keys, and the order of streams and targets has a meaning.
+        "stream_names": list(streams),
+        "target_names": list(dataset.targets),
         "streams": dict(streams),
         "targets": {
             name: {"classes": list(target.class_names), "codes": {str(k): v for k, v in labels[name].codes.items()}}

@@ -80,8 +80,10 @@ def load_dataset(folder: Path, device: torch.device, resident: bool | None = Non
     """
     manifest = Output.at(Path(folder), "dataset").manifest
     resident = not manifest.get("shards") if resident is None else resident
-    described = manifest["streams"]
-    streams = {name: _load_stream(Path(folder), name, values, device, resident) for name, values in described.items()}
+    streams = {
+        name: _load_stream(Path(folder), name, manifest["streams"][name], device, resident)
+        for name in manifest["stream_names"]
+    }
     dataset = _load_samples(Path(folder), manifest, streams, device)
     check_dataset(dataset)
     return dataset
@@ -116,12 +118,10 @@ def _load_samples(
     def column(name: str) -> Tensor:
         return _tensor(path, table, name).to(device)
 
-    targets = {
-        name: Target(
-            **{key: column(f"{stored}/{name}") for stored, key in _TARGET.items()}, class_names=tuple(values["classes"])
-        )
-        for name, values in manifest["targets"].items()
-    }
+    targets = {}
+    for name in manifest["target_names"]:
+        columns = {key: column(f"{stored}/{name}") for stored, key in _TARGET.items()}
+        targets[name] = Target(**columns, class_names=tuple(manifest["targets"][name]["classes"]))
     first = next(iter(targets.values()))
     part = _numbered(path, table, "part", (*PARTS, _NO_PART))
     symbol_names = tuple(manifest["symbols"])

@@ -69,20 +69,20 @@ class Rows:
         return torch.repeat_interleave(per_symbol, counts, output_size=len(self))
 
 
-def feature_rows(name: str, section: StreamSection, parts: Sequence[Features], listed: Sequence[str] = ()) -> Rows:
+def feature_rows(name: str, section: StreamSection, parts: Sequence[Features], listed: bool = False) -> Rows:
     """Rows of a `from: features` stream, one part per symbol.
 
     Args:
         name: of the stream.
         section: of the stream.
         parts: features of each symbol, the same columns in the same order.
-        listed: level columns to keep; the others are left out (DESIGN 4.6).
+        listed: the run file lists the columns, so levels among them are meant; else levels are left out (DESIGN 4.6).
 
     Raises:
         InputError: symbols differ in their columns, no column is left, or times step back.
     """
     _require_same_columns(name, parts)
-    keep = [index for index, column in enumerate(parts[0].names) if column not in parts[0].levels or column in listed]
+    keep = [index for index, column in enumerate(parts[0].names) if listed or column not in parts[0].levels]
     if not keep:
         raise InputError(f"dataset.streams.{name}: every feature is a level; add returns or ratios, or list the levels")
     columns = tuple(parts[0].names[index] for index in keep)
