@@ -1,64 +1,58 @@
-"""`python -m bench OP [--tiny]`: first the op's tests, then its figures, appended to bench/results/<machine>.csv."""
+"""`python -m bench OP [--tiny]`: first the op's tests, then its figures, appended to bench/results/<machine>.csv.
+
+OP is a benchmark, `all`, `gpu` (everything, on a GPU machine) or `gates` (the checks on simulated markets). With
+`--tiny` sizes are small and no test is run first: it shows that a benchmark runs, not how fast, and nothing is recorded
+unless `--out` names a folder.
+"""
 
 from __future__ import annotations
 
 import argparse
 import importlib
-import pkgutil
 import sys
 from pathlib import Path
 
 import torch
 
-import bench
-from bench._measure import Case, Record, interleaved
-from bench._record import append, show
-from bench._rings import gate
-
-REPEATS, TINY_REPEATS = 9, 2
-COMMANDS = ("gpu", "gates")
-
-
-def ops() -> list[str]:
-    """Every benchmark of the folder."""
-    names = (info.name for info in pkgutil.iter_modules(bench.__path__))
-    return sorted(name for name in names if not name.startswith("_") and name not in COMMANDS)
-
-
-def run(name: str, device: torch.device, *, tiny: bool, gated: bool = True) -> list[Record]:
-    """Tests, then times one op's cases.
-
-    Raises:
-        SystemExit: its tests fail; a wrong result has no speed.
-    """
-    module = importlib.import_module(f"bench.{name}")
-    if gated and not gate(module.TESTS, device):
-        raise SystemExit(f"bench {name}: its tests fail on {device.type} ({module.TESTS}); no figure is taken")
-    groups: dict[tuple[str, str], list[Case]] = {}
-    for case in module.cases(device, tiny):
-        groups.setdefault((case.op, case.shape), []).append(case)
-    repeats = TINY_REPEATS if tiny else REPEATS
-    return [record for group in groups.values() for record in interleaved(group, device, repeats)]
+from bench._measure import Record
+from bench._record import append, list_reasons, show
+from bench._rings import run_tests
+from bench._suite import COMMANDS, measure_all, ops, tests_of
 
 
 def main(arguments: list[str]) -> int:
-    """The command line of the benchmarks."""
+    """The command line of the benchmarks: 0, or 1 where a test or a benchmark failed."""
     if arguments[:1] and arguments[0] in COMMANDS:
         return int(importlib.import_module(f"bench.{arguments[0]}").main(arguments[1:]))
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("op", choices=[*ops(), "all", *COMMANDS])
-    parser.add_argument("--tiny", action="store_true", help="small sizes: does it run, not how fast")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--out", type=Path, help="another folder than bench/results")
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
     device = torch.device(options.device)
+    names = ops() if options.op == "all" else [options.op]
+    paths = sorted({path for name in names for path in tests_of(name).split()})
+    outcome = None if options.tiny else run_tests(paths, device)
     records: list[Record] = []
-    for name in ops() if options.op == "all" else [options.op]:
-        records += run(name, device, tiny=options.tiny)
+    reasons: dict[str, str] = {}
+    for name, found, reason in measure_all(names, device, outcome, tiny=options.tiny):
+        records += found
+        if reason:
+            reasons[name] = reason
     show(records)
-    if not options.tiny or options.out:
+    list_reasons(reasons)
+    failed = any(reason.startswith("FAILED") for reason in reasons.values())
+    if failed and outcome:
+        sys.stdout.write(outcome.output)
+    if records and (options.out or not options.tiny):
         sys.stdout.write(f"appended to {append(records, options.out)}\n")
-    return 0
+    return 1 if failed or not records else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__, formatter_class=form)
+    parser.add_argument("op", choices=[*ops(), "all", *COMMANDS], metavar="OP", help=", ".join([*ops(), "all"]))
+    parser.add_argument("--tiny", action="store_true", help="small sizes, no tests first, nothing recorded")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--out", type=Path, help="record there instead of in bench/results")
+    return parser
 
 
 if __name__ == "__main__":

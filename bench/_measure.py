@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
+import os
 import platform
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,28 +17,20 @@ from pathlib import Path
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
-COLUMNS = (
-    "op",
-    "implementation",
-    "shape",
-    "unit",
-    "p20",
-    "p50",
-    "p80",
-    "seconds_p50",
-    "bytes_per_s",
-    "share_of_copy",
-    "peak_mib",
-    "device",
-    "machine",
-    "torch",
-    "commit",
-)
+GROUP_SECONDS = 5.0
+MOST_REPEATS, FEWEST_REPEATS = 15, 3
+# A GPU's clocks rise with load; below this many seconds between two events their own cost shows.
+WARM_SECONDS, EVENT_SECONDS = 0.2, 2e-3
+MOST_CALLS = 200
+
+
+class NotRun(Exception):
+    """A benchmark that has nothing to measure here; the message says why."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One thing to time.
+    """One thing to time; cases of the same op and shape are timed in turn.
 
     Attributes:
         op: what is measured.
@@ -44,7 +39,8 @@ class Case:
         items: how many units one call handles; figures are items per second.
         unit: what an item is.
         call: runs it once; its inputs are made beforehand.
-        moved: the fewest bytes that one call must move, 0 where that says nothing.
+        moved: the fewest bytes that one call must move (inputs read once, outputs written once); 0 where that says
+            nothing.
     """
 
     op: str
@@ -58,7 +54,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Record:
-    """One line of bench/results."""
+    """One line of bench/results: rates in items per second, p20 the slow end of the repeats, p80 the fast one."""
 
     op: str
     implementation: str
@@ -68,6 +64,7 @@ class Record:
     p50: float
     p80: float
     seconds_p50: float
+    repeats: int
     bytes_per_s: float
     share_of_copy: float
     peak_mib: float
@@ -77,77 +74,97 @@ class Record:
     commit: str
 
 
-def seconds_of(call: Callable[[], object], device: torch.device, repeats: int) -> list[float]:
-    """Wall seconds of each repeat after one warm-up; on CUDA between events on the stream."""
-    call()
-    return [_cuda_seconds(call) if device.type == "cuda" else _cpu_seconds(call) for _ in range(repeats)]
+COLUMNS = tuple(field.name for field in dataclasses.fields(Record))
 
 
-def _cpu_seconds(call: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
+def interleaved(cases: Sequence[Case], device: torch.device, *, tiny: bool = False) -> list[Record]:
+    """Times several cases in turn, so that a drifting machine moves them alike; one record each."""
+    peaks = [peak_of(case.call, device) for case in cases]
+    counts = [_calls(case.call, device) for case in cases]
+    once = sum(_seconds(case.call, device, count) * count for case, count in zip(cases, counts, strict=True))
+    repeats = 2 if tiny else min(MOST_REPEATS, max(FEWEST_REPEATS, int(GROUP_SECONDS / once)))
+    taken: list[list[float]] = [[] for _ in cases]
+    for _ in range(repeats):
+        for times, case, count in zip(taken, cases, counts, strict=True):
+            times.append(_seconds(case.call, device, count))
+    return [record_of(case, times, peak, device) for case, times, peak in zip(cases, taken, peaks, strict=True)]
 
 
-def _cuda_seconds(call: Callable[[], object]) -> float:
+def _seconds(call: Callable[[], object], device: torch.device, calls: int) -> float:
+    """Seconds of one call: by the clock, on CUDA between two events around `calls` of them."""
+    if device.type != "cuda":
+        started = time.perf_counter()
+        call()
+        return time.perf_counter() - started
     start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     torch.cuda.synchronize()
     start.record()
-    call()
+    for _ in range(calls):
+        call()
     stop.record()
     stop.synchronize()
-    return float(start.elapsed_time(stop)) / 1e3
+    return float(start.elapsed_time(stop)) / 1e3 / calls
 
 
-def interleaved(cases: list[Case], device: torch.device, repeats: int) -> Iterator[Record]:
-    """Times several cases in turn, so that a drifting machine moves them alike; one record each."""
-    taken: list[list[float]] = [[] for _ in cases]
-    peaks = [_peak_of(case.call, device) for case in cases]
-    for _ in range(repeats):
-        for times, case in zip(taken, cases, strict=True):
-            times += seconds_of_once(case.call, device)
-    for case, times, peak in zip(cases, taken, peaks, strict=True):
-        yield record_of(case, times, peak, device)
-
-
-def seconds_of_once(call: Callable[[], object], device: torch.device) -> list[float]:
-    """One timed call, warm already."""
-    return [_cuda_seconds(call) if device.type == "cuda" else _cpu_seconds(call)]
-
-
-def _peak_of(call: Callable[[], object], device: torch.device) -> float:
-    """The warm-up call; on CUDA with the peak memory that it allocated beyond what stood before."""
+def _calls(call: Callable[[], object], device: torch.device) -> int:
+    """How many calls one timing covers; on CUDA it warms up besides."""
     if device.type != "cuda":
-        call()
-        return 0.0
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
+        return 1
+    started = time.perf_counter()
+    while time.perf_counter() - started < WARM_SECONDS:
+        seconds = _seconds(call, device, 1)
+    return min(MOST_CALLS, math.ceil(EVENT_SECONDS / seconds))
+
+
+def peak_of(call: Callable[[], object], device: torch.device) -> float:
+    """MiB that a call held beyond what stood before: allocated on CUDA, resident on a Linux CPU, else 0.
+
+    It is the second call: the first compiles.
+    """
     call()
-    torch.cuda.synchronize()
-    return float(torch.cuda.max_memory_allocated() - before) / 2**20
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        torch.cuda.synchronize()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return 0.0
+    before = _resident("VmRSS")
+    call()
+    return max(0.0, _resident("VmHWM") - before) / 2**10
 
 
-def record_of(case: Case, times: list[float], peak: float, device: torch.device) -> Record:
-    """Rates from times: p20 is the slow end, p80 the fast one."""
+def _resident(name: str) -> float:
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+    return float(line.split()[1])
+
+
+def record_of(case: Case, times: Sequence[float], peak: float, device: torch.device) -> Record:
+    """Rates from the seconds of each repeat."""
     cuts = statistics.quantiles(times, n=5, method="inclusive") if len(times) > 1 else [times[0]] * 4
-    slow, fast, middle = cuts[3], cuts[0], statistics.median(times)
-    rate = case.moved / middle
+    middle = statistics.median(times)
+    moved = case.moved / middle
     return Record(
-        case.op,
-        case.implementation,
-        case.shape,
-        f"{case.unit}/s",
-        case.items / slow,
-        case.items / middle,
-        case.items / fast,
-        middle,
-        rate,
-        rate / copy_bandwidth(device.type) if case.moved else 0.0,
-        peak,
-        device.type,
-        machine(device),
-        torch.__version__,
-        commit(),
+        op=case.op,
+        implementation=case.implementation,
+        shape=case.shape,
+        unit=f"{case.unit}/s",
+        p20=case.items / cuts[3],
+        p50=case.items / middle,
+        p80=case.items / cuts[0],
+        seconds_p50=middle,
+        repeats=len(times),
+        bytes_per_s=moved,
+        share_of_copy=moved / copy_bandwidth(device.type) if moved else 0.0,
+        peak_mib=peak,
+        device=device.type,
+        machine=machine(device.type),
+        torch=torch.__version__,
+        commit=commit(),
     )
 
 
@@ -157,15 +174,17 @@ def copy_bandwidth(device: str) -> float:
     size = 1 << 31 if device == "cuda" else 1 << 28
     source = torch.randint(0, 255, (size,), dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    times = seconds_of(lambda: target.copy_(source), torch.device(device), 7)
-    return 2 * size / statistics.median(times)
+    place = torch.device(device)
+    target.copy_(source)
+    calls = _calls(lambda: target.copy_(source), place)
+    return 2 * size / statistics.median(_seconds(lambda: target.copy_(source), place, calls) for _ in range(7))
 
 
 @cache
-def machine(device: torch.device) -> str:
+def machine(device: str) -> str:
     """The device's name; for a CPU its model and the number of threads that torch uses."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+    if device == "cuda":
+        return torch.cuda.get_device_name()
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
     return f"{model}, {torch.get_num_threads()} threads"
@@ -173,8 +192,12 @@ def machine(device: torch.device) -> str:
 
 @cache
 def commit() -> str:
-    """The commit measured, marked where the tree differs from it; `unknown` outside a checkout."""
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=10"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip() or "unknown"
+    """The commit measured, `-dirty` where the tree differs from it.
+
+    A copy without its history takes it from GPU_PIPELINE_COMMIT, else it is `unknown`.
+    """
+    given = os.environ.get("GPU_PIPELINE_COMMIT")
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"]
+    if given or not (ROOT / ".git").exists():
+        return given or "unknown"
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip() or "unknown"

@@ -6,7 +6,7 @@ import csv
 import dataclasses
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench._measure import COLUMNS, ROOT, Record
@@ -15,13 +15,19 @@ RESULTS = ROOT / "bench" / "results"
 
 
 def append(records: Sequence[Record], folder: Path | None = None) -> Path:
-    """Appends records to <machine>.csv; the header is written once."""
+    """Appends records to <machine>.csv; the header is written once.
+
+    Raises:
+        SystemExit: the file's header names other columns.
+    """
     folder = folder or RESULTS
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{slug(records[0].machine)}.csv"
     fresh = not path.exists()
+    if not fresh and path.read_text().partition("\n")[0] != ",".join(COLUMNS):
+        raise SystemExit(f"{path}: its header is not {','.join(COLUMNS)}; move the file away")
     with path.open("a", newline="") as file:
-        writer = csv.writer(file)
+        writer = csv.writer(file, lineterminator="\n")
         if fresh:
             writer.writerow(COLUMNS)
         writer.writerows([_text(value) for value in dataclasses.astuple(record)] for record in records)
@@ -35,6 +41,12 @@ def _text(value: object) -> object:
 def slug(machine: str) -> str:
     """A file name made of a machine's name."""
     return re.sub(r"[^a-z0-9]+", "_", machine.lower()).strip("_")
+
+
+def list_reasons(reasons: Mapping[str, str]) -> None:
+    """One line for each benchmark without figures: never silent about what did not run."""
+    for name, reason in reasons.items():
+        sys.stdout.write(f"{name}: {reason}\n")
 
 
 def show(records: Sequence[Record]) -> None:
