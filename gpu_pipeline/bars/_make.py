@@ -85,7 +85,8 @@ def _table(chain: _fold.Chain, rows: Sequence[Piece], rest: Tensor, like: Trades
     def bars(sums: Tensor, partial: bool) -> Bars:
         return to_bars(sums, like.symbol, chain.name, has_side=like.has_side, is_partial=partial)
 
-    joined = Bars.concat([bars(sums[chain.resolution].to(like.device), partial) for sums, partial in rows])
+    tables = [bars(sums[chain.resolution].to(like.device), partial) for sums, partial in rows]
+    joined = tables[0] if len(tables) == 1 else Bars.concat(tables)
     return replace(joined, partial=bars(rest, True) if rest.shape[1] else None, source=source)
 
 

@@ -72,10 +72,10 @@ def test_vwap_is_notional_over_volume_and_never_outside_the_bar(day):
 
 
 def test_moments_equal_numpy_and_scipy(day):
-    _, bars, rows = day
+    bars, rows = day[1].select(slice(None, None, 4)), day[2][::4]
     prices = [price / 100 for price, _, _ in rows]
     flat = np.array([price.min() == price.max() for price in prices])
-    assert flat.sum() > 100
+    assert flat.sum() > 30
     # scipy's own error grows with price / spread: it centres floats, where the bars centre exact integers.
     close_to(bars.tick_price_mean, [price.mean() for price in prices], rtol=1e-14)
     close_to(

@@ -1,0 +1,36 @@
+"""The GPU gives the CPU's depth tensors."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from gpu_pipeline.book.snapshots import Config, make
+from gpu_pipeline.core.errors import InputError
+from tests.book.market import random_book
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+COLUMNS = ("time_ns", "known_ns", "offsets", "bid_count", "price_ticks", "quantity_lots")
+
+
+def on_gpu(book):
+    return replace(book, **{name: getattr(book, name).cuda() for name in COLUMNS})
+
+
+@pytest.mark.parametrize("snapshots", [1, 300])
+def test_cuda_is_the_cpu(snapshots):
+    book = random_book(5, snapshots, mean_gap_s=15.0, delay_s=3.0)
+    config = Config(near_levels=3, deep_bins={"count": 2, "levels_each": 2})
+    expected, found = make(book, config), make(on_gpu(book), config)
+    for name in ("depth", "beyond", "time_ns", "known_ns", "age_ns", "valid", "filled"):
+        assert getattr(found, name).device.type == "cuda"
+        torch.testing.assert_close(getattr(found, name).cpu(), getattr(expected, name), rtol=0, atol=0, equal_nan=True)
+
+
+def test_malformed_snapshots_are_named_there_too():
+    book = random_book(5, 30)
+    worse = replace(book, quantity_lots=-book.quantity_lots - 1)
+    with pytest.raises(InputError, match="a quantity must not be negative"):
+        make(on_gpu(worse), Config())
