@@ -127,7 +127,7 @@ def _explained(
                 rule = f"has {len(cells)} columns where {len(layout.names)} are due"
                 return InputError.at(label, rule, row=row, value=line.strip()[:200], fix=_FIX)
             for name, cell in zip(layout.names, cells, strict=True):
-                if name in types and not _parses(cell, types[name]):
+                if name in types and types[name] in _WORDS and not _parses(cell, types[name]):
                     return InputError.at(
                         label, f"column {name} holds no {_WORDS[types[name]]}", row=row, value=cell, fix=_FIX
                     )

@@ -33,6 +33,7 @@ _TYPES: dict[Name, pa.DataType] = {
     "base_quantity": pa.float64(),
     "is_buyer_maker": pa.bool_(),
     "trade_id": pa.int64(),
+    "side": pa.string(),
 }
 
 
@@ -41,9 +42,11 @@ class Config(Options):
 
     Attributes:
         path: file, folder, glob or list of these; `{SYMBOL}` and `{symbol}` stand for the symbol.
+        columns: our names -> the header's names, for trades CSV of another vendor.
     """
 
     path: str | list[str] = Field(examples=["data/{SYMBOL}-trades-*.zip"])
+    columns: dict[Name, str | None] = {}
 
 
 def files(config: Config, symbol: str) -> list[Path]:
@@ -62,16 +65,16 @@ def read(config: Config, request: ReadRequest) -> Iterator[RawTrades]:
         checked = verify_checksum(path, request.verify)
         with _csv.damage(path):
             for member in _csv.members(path):
-                yield from _read_member(path, member, checked, request, kinds)
+                yield from _read_member(path, member, checked, config, request, kinds)
 
 
 def _read_member(
-    path: Path, member: str, checked: str, request: ReadRequest, kinds: dict[str, Path]
+    path: Path, member: str, checked: str, config: Config, request: ReadRequest, kinds: dict[str, Path]
 ) -> Iterator[RawTrades]:
     label = path / member if member else path
     layout = _layout(_csv.first_lines(path, member), label, request.options.inverse)
     _one_kind(layout, label, kinds)
-    found = find(layout.names, {}, label)
+    found = find(layout.names, config.columns, label)
     types = {name: _TYPES[ours] for ours, name in found.items()}
     columns = FileColumns(label, checked=checked)
     for batch in _csv.batches(path, member, layout, types, str(label)):
