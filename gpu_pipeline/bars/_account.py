@@ -51,19 +51,16 @@ class Totals:
             self.buys + other.buys,
         )
 
-    def to_json(self, symbol: Symbol) -> dict[str, Any]:
-        """Integers, and exact decimals as text."""
-        exact = {
-            "volume": symbol.quantity.exact(self.volume),
-            "notional": symbol.notional.exact(self.notional),
-            "buy_volume": symbol.quantity.exact(self.buys),
-        }
+    def to_json(self, symbol: Symbol, has_side: bool) -> dict[str, Any]:
+        """Integers, and exact decimals as text; buys are None where the source had no side."""
         return {
             "trades": self.trades,
             "volume_lots": self.volume,
             "notional_units": self.notional,
-            "buy_lots": self.buys,
-            **{name: format(value, "f") for name, value in exact.items()},
+            "buy_lots": self.buys if has_side else None,
+            "volume": format(symbol.quantity.exact(self.volume), "f"),
+            "notional": format(symbol.notional.exact(self.notional), "f"),
+            "buy_volume": format(symbol.quantity.exact(self.buys), "f") if has_side else None,
         }
 
 
@@ -72,6 +69,7 @@ class Account:
     """Input, bars and open rest of one symbol, per resolution."""
 
     symbol: Symbol
+    has_side: bool = True
     input: Totals = field(default_factory=Totals)
     bars: dict[str, Totals] = field(default_factory=dict)
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -97,10 +95,10 @@ class Account:
             self._check(resolution, closed.plus(opened))
             resolutions[resolution] = {
                 **self.counts.get(resolution, {"bars": 0, "partial_rows": 0}),
-                "in_bars": closed.to_json(self.symbol),
-                "in_open_rest": opened.to_json(self.symbol),
+                "in_bars": closed.to_json(self.symbol, self.has_side),
+                "in_open_rest": opened.to_json(self.symbol, self.has_side),
             }
-        return {"input": self.input.to_json(self.symbol), "resolutions": resolutions}
+        return {"input": self.input.to_json(self.symbol, self.has_side), "resolutions": resolutions}
 
     def _check(self, resolution: str, found: Totals) -> None:
         if found != self.input:

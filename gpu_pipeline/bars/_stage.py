@@ -124,7 +124,7 @@ class _Writer:
     def add(self, trades: Trades) -> None:
         if not len(trades):
             return
-        self.has_side = trades.has_side
+        self.has_side = self.account.has_side = trades.has_side
         self.account.input.add_trades(trades)
         sums, self.state = _fold.step(trades, self.chains, self.state)
         self.last_month = month_of(int(trades.time_ns[-1]))

@@ -119,6 +119,19 @@ def test_the_manifest_accounts_for_the_real_day(tmp_path, market_data: Path):
     assert json.loads(json.dumps(said)) == said
 
 
+def test_without_a_side_nothing_is_said_of_buys(tmp_path):
+    part = random_trades(1, 100)
+    trades = trades_of(
+        BTC, part.time_ns.numpy(), part.price_ticks.numpy(), part.quantity_lots.numpy(), [False] * 100, has_side=False
+    )
+    account = stage(tmp_path, [trades], threshold=1000)["symbols"]["BTCUSDT"]
+    assert account["input"]["buy_lots"] is None
+    assert account["resolutions"]["short"]["in_bars"]["buy_volume"] is None
+    loaded = _stage.load(tmp_path, BTC, "short", CPU)
+    assert loaded.has_side is False
+    assert loaded.buy_volume.isnan().all()
+
+
 def test_the_account_raises_when_something_was_lost():
     trades = random_trades(1, 100)
     chains = _fold.plan(config_of().bars)
