@@ -142,8 +142,12 @@ def test_a_fold_may_read_several_columns_and_give_several() -> None:
     assert evaluate(scaled + difference.lag(0), **columns) == [19.0, 20.0]
 
 
+def itself(x: torch.Tensor, state: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+    return x, state
+
+
 def test_an_outputs_own_warmup_is_enforced_in_every_chunk() -> None:
-    program = Program({"a": where(bars.close.lag(3) > 0, 1.0, 1.0), "b": bars.close})
+    program = Program({"a": fold(itself, (bars.close,), (), warmup=3)[0], "b": bars.close})
     state, parts = program.start(CPU), []
     for value in range(6):
         values, state = program.step({"close": column(float(value))}, state)

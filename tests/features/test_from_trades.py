@@ -86,5 +86,5 @@ def test_real_day_passes_the_audit(market_data: Path) -> None:
 
 @pytest.mark.slow
 def test_real_day_trade_by_trade(market_data: Path, tmp_path: Path) -> None:
-    trades = real_day(market_data)[:20_000]
+    trades = real_day(market_data)[:5_000]
     assert_any_cutting_is_one_pass(trades, list(range(1, len(trades))), 50_000, tmp_path)
