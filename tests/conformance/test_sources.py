@@ -1,0 +1,164 @@
+"""What every data source must keep, files not yet written included.
+
+A source that reads files has a module of its name in tests/ingest/samples with `write(folder, rows)`, which writes the
+given trades in the source's format and returns the values of its `Config`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from itertools import islice, takewhile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from gpu_pipeline.core import plugins
+from gpu_pipeline.core.errors import InputError
+from gpu_pipeline.core.plugins import Options, Plugin
+from gpu_pipeline.core.schema import BookSnapshots, Trades
+from gpu_pipeline.ingest._raw import TENSORS, RawTrades, ReadRequest, Units
+from gpu_pipeline.ingest._read import read_stream
+from tests.conformance.options import example
+from tests.ingest.samples.rows import Row, rows
+
+NAMES = plugins.names("sources")
+READ_FILES = [name for name in NAMES if hasattr(plugins.load("sources", name).module, "files")]
+REQUEST = ReadRequest("trades", "BTCUSDT", limit=3_000)
+SOME = 3
+
+
+def sample(name: str, folder: Path, trades: list[Row] | None = None) -> tuple[Plugin, Options]:
+    plugin = plugins.load("sources", name)
+    if name not in READ_FILES:
+        return plugin, example(plugin.config)
+    try:
+        writer: Any = importlib.import_module(f"tests.ingest.samples.{name}")
+    except ModuleNotFoundError:
+        pytest.fail(f"add tests/ingest/samples/{name}.py with write(folder, rows) -> values of the source's Config")
+    return plugin, plugin.config(**writer.write(folder, trades or rows()))
+
+
+def test_there_are_sources() -> None:
+    assert {"binance", "parquet", "simulated"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_config_is_strict_frozen_and_documented(name: str) -> None:
+    plugin = plugins.load("sources", name)
+    config = example(plugin.config)
+    assert issubclass(plugin.config, Options)
+    assert plugin.summary and plugin.config.__doc__ and plugin.function.__doc__
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(config, next(iter(plugin.config.model_fields)), None)
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        plugin.config(no_such_key=1)
+
+
+def columns_of(item: RawTrades | Trades) -> dict[str, torch.Tensor]:
+    if isinstance(item, Trades):
+        return {name: getattr(item, name) for name in Trades.COLUMNS}
+    found = {name: getattr(item, name) for name in TENSORS if getattr(item, name) is not None}
+    return {name: value.units if isinstance(value, Units) else value for name, value in found.items()}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_reads_the_same_twice_in_columns_of_one_length(name: str, tmp_path: Path) -> None:
+    plugin, config = sample(name, tmp_path)
+    first, again = (list(islice(plugin.function(config, REQUEST), SOME)) for _ in range(2))
+    assert first
+    for one, other in zip(first, again, strict=True):
+        assert isinstance(one, RawTrades | Trades)
+        columns, repeated = columns_of(one), columns_of(other)
+        assert {len(column) for column in columns.values()} == {len(one)}
+        assert all(columns[key].equal(repeated[key]) for key in columns)
+        assert columns["time_ns"].dtype == torch.int64
+        assert "is_buyer_maker" not in columns or columns["is_buyer_maker"].dtype == torch.bool
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_pieces_count_their_rows(name: str, tmp_path: Path) -> None:
+    plugin, config = sample(name, tmp_path)
+    due: dict[Any, int] = {}
+    for item in islice(plugin.function(config, REQUEST), SOME):
+        file = item.file if isinstance(item, RawTrades) else None
+        assert item.first_row == due.get(file, 0)
+        due[file] = item.first_row + len(item)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_clean_trades_keep_the_rules(name: str, tmp_path: Path) -> None:
+    _, config = sample(name, tmp_path)
+    trades = Trades.concat(list(read_stream(name, config, REQUEST)))
+    assert trades.report["rows_out"] == len(trades) > 0
+    assert bool((torch.diff(trades.time_ns) >= 0).all())
+    assert bool((torch.diff(trades.trade_id) > 0).all())
+    assert bool((trades.price_ticks > 0).all()) and bool((trades.quantity_lots >= 0).all())
+    assert trades.notional.equal(trades.price_ticks * trades.quantity_lots)
+    assert {getattr(trades, column).dtype for column in Trades.COLUMNS[:-1]} == {torch.int64}
+    assert trades.first_row == 0
+
+
+@pytest.mark.parametrize("name", READ_FILES)
+def test_file_sources_give_what_was_written(name: str, tmp_path: Path) -> None:
+    written = rows()
+    plugin, config = sample(name, tmp_path, written)
+    files = plugin.module.files(config, "BTCUSDT")
+    assert files and all(path.is_file() for path in files)
+    pieces = list(read_stream(name, config, REQUEST))
+    trades = Trades.concat(pieces)
+    symbol = trades.symbol
+    found = zip(*(getattr(trades, column).tolist() for column in Trades.COLUMNS), strict=True)
+    exact = [
+        (at, time // 1_000_000, symbol.price.exact(ticks), symbol.quantity.exact(lots), maker)
+        for time, ticks, lots, _, at, maker in found
+    ]
+    assert exact == written
+    assert (str(symbol.price_tick), str(symbol.quantity_lot)) == ("0.01", "0.001")
+    notional = sum(price * size for _, _, price, size, _ in written)
+    assert symbol.notional.exact(int(trades.notional.sum())) == notional
+
+
+@pytest.mark.parametrize("name", READ_FILES)
+def test_file_sources_name_what_is_missing(name: str, tmp_path: Path) -> None:
+    plugin, config = sample(name, tmp_path)
+    for path in plugin.module.files(config, "BTCUSDT"):
+        path.unlink()
+    with pytest.raises(InputError):
+        plugin.module.files(config, "BTCUSDT")
+    with pytest.raises(InputError):
+        list(plugin.function(config, REQUEST))
+
+
+@pytest.mark.parametrize("name", READ_FILES)
+def test_file_sources_survive_files_cut_anywhere(name: str, tmp_path: Path) -> None:
+    """A file cut short is one clear error, or (plain text at a line's end) the rows before the cut."""
+    written = rows(40)
+    plugin, config = sample(name, tmp_path, written)
+    path = plugin.module.files(config, "BTCUSDT")[-1]
+    whole = path.read_bytes()
+    for length in range(0, len(whole), max(1, len(whole) // 60)):
+        path.write_bytes(whole[:length])
+        try:
+            trades = Trades.concat(list(read_stream(name, config, REQUEST)))
+        except InputError as error:
+            assert "\n" not in str(error)
+        else:
+            kept = list(takewhile(lambda row: row[0] <= int(trades.trade_id[-1]), written))  # noqa: B023
+            assert trades.trade_id.tolist() == [row[0] for row in kept]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_books_come_in_order(name: str, tmp_path: Path) -> None:
+    """A source that also makes books hands them over as snapshots whose times do not fall."""
+    plugin, config = sample(name, tmp_path)
+    if name in READ_FILES:
+        return
+    request = ReadRequest("book", "BTCUSDT", limit=3_000)
+    item = next(plugin.function(config, request), None)
+    if isinstance(item, BookSnapshots):
+        assert len(item.offsets) == len(item) + 1 and int(item.offsets[-1]) == len(item.price_ticks)
+        assert bool((torch.diff(item.time_ns) >= 0).all())
+        assert bool((item.known_ns >= item.time_ns).all())
