@@ -20,7 +20,7 @@ from gpu_pipeline.core.plugins import KINDS
 from gpu_pipeline.core.trace import Trace, log
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="From raw market data to judged models.")
-out = Console()
+out = Console() if sys.stdout.isatty() else Console(width=140)
 err = Console(stderr=True)
 
 ConfigFile = Annotated[Path, typer.Argument(help="the run file", show_default=False)]

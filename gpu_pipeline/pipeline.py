@@ -28,6 +28,7 @@ from gpu_pipeline.dataset import _stage as dataset_stage
 from gpu_pipeline.dataset.data import Dataset, load_dataset
 from gpu_pipeline.features import _stage as features_stage
 from gpu_pipeline.features._feature import catalogue
+from gpu_pipeline.features._set import read_include
 from gpu_pipeline.ingest import _stage as ingest_stage
 from gpu_pipeline.labels import _stage as labels_stage
 from train import report as report_stage
@@ -43,8 +44,8 @@ _CODE = {
     "features": ("gpu_pipeline/features", "kernels"),
     "labels": ("gpu_pipeline/labels", "kernels"),
     "dataset": ("gpu_pipeline/dataset", "kernels"),
-    "evaluate": ("train",),
-    "report": ("train",),
+    "evaluate": ("train/evaluate.py", "train/baselines.py", "train/bootstrap.py", "train/metrics"),
+    "report": ("train/report.py", "train/_page.py", "train/_plots.py", "train/_warnings.py"),
 }
 _CHAIN = ("ingest", "bars", "book", "features", "labels", "dataset")
 
@@ -247,7 +248,7 @@ def _feature_set(config: RunConfig) -> dict[str, Any]:
     assert config.features is not None and config.bars is not None
     chosen = config.features.set
     content = read_yaml(Path(chosen)) if isinstance(chosen, str) else chosen
-    include = features_stage.read_include(config.features.include)
+    include = read_include(config.features.include)
     return {"set": content, "include": include, "resolutions": [*config.bars.resolutions, *config.bars.time]}
 
 
@@ -267,7 +268,7 @@ def _labels(this: Run) -> Output:
 def _dataset(this: Run) -> Output:
     outputs, device = this.outputs, this.device
     section = {"dataset": this.config.section("dataset"), "device": device.type, "shards": _wants_shards(this.config)}
-    inputs = {name: outputs[name].key for name in ("features", "labels", "book") if name in outputs}
+    inputs = {str(name): outputs[name].key for name in ("features", "labels", "book") if name in outputs}
     write = partial(
         dataset_stage.write,
         config=this.config,
@@ -371,7 +372,7 @@ def _run_file(config: RunConfig) -> dict[str, Any]:
 
 def _flat(value: Any) -> Any:
     if isinstance(value, dict):
-        options = value.get("options") if isinstance(value.get("options"), dict) else {}
+        options = value.get("options") or {}
         own = {key.removesuffix("_"): _flat(item) for key, item in value.items() if key != "options"}
         return own | {key: _flat(item) for key, item in options.items()}
     return [_flat(item) for item in value] if isinstance(value, list) else value

@@ -71,6 +71,7 @@ def shares(counts: Mapping[str, Mapping[str, int]]) -> str:
             bars = axes.bar(np.arange(len(counts)) + place * width, share, width, label=name, color=PALETTE[place % 6])
             axes.bar_label(bars, [f"{row[name]:,}" for row in counts.values()], fontsize=7)
         axes.set_xticks(np.arange(len(counts)) + width * (len(classes) - 1) / 2, list(counts))
+        axes.set_ylim(0, 1)
         axes.set_ylabel("share of samples")
         axes.legend(frameon=False)
 
@@ -100,6 +101,7 @@ def _small_histogram(axes: Any, name: str, values: Array) -> None:
     if len(values):
         low, high = np.quantile(values, [0.01, 0.99])
         axes.hist(np.clip(values, low, high), bins=30, color=PALETTE[0])
+        axes.locator_params(axis="x", nbins=3)
 
 
 def losses(history: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
@@ -116,6 +118,7 @@ def losses(history: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
             axes.axvline(rows["epoch"][best], color=PALETTE[4], linewidth=1, linestyle=":", label="kept")
             axes.set_title(model)
             axes.set_xlabel("epoch")
+            axes.xaxis.get_major_locator().set_params(integer=True)
             axes.legend(frameon=False)
         panels[0].set_ylabel("weighted cross-entropy")
 

@@ -81,7 +81,8 @@ def _column(table: pa.Table, name: str) -> Array:
     values = table.column(name)
     if pa.types.is_timestamp(values.type):
         values = values.cast(pa.int64())
-    return values.to_numpy(zero_copy_only=False)
+    array: Array = values.to_numpy(zero_copy_only=False)
+    return array
 
 
 def _results(metrics: Mapping[str, Any]) -> str:

@@ -23,7 +23,7 @@ from rich.progress import (
 )
 
 log = logging.getLogger("gpu_pipeline")
-QUIET_SECONDS = 2.0
+QUIET_SECONDS, LOG_SECONDS = 2.0, 5.0
 
 
 @dataclass
@@ -69,12 +69,12 @@ class Trace:
 
 
 class Ticker:
-    """Counts steps; draws a bar after two seconds on a terminal, logs every tenth of the work elsewhere."""
+    """Counts steps; draws a bar after two seconds on a terminal, logs a line every five elsewhere."""
 
     def __init__(self, title: str, total: int | None, console: Console) -> None:
         self._title, self._total, self._console = title, total, console
-        self._done, self._logged = 0, 0
-        self._started = time.perf_counter()
+        self._done = 0
+        self._started = self._logged = time.perf_counter()
         self._bar: Progress | None = None
 
     def advance(self, steps: int = 1, note: str = "") -> None:
@@ -109,12 +109,11 @@ class Ticker:
         self._bar.update(self._bar.task_ids[0], completed=self._done, description=f"{self._title} {note}".strip())
 
     def _log(self, note: str) -> None:
-        tenth = self._done * 10 // self._total if self._total else self._done // 1000
-        if tenth > self._logged:
-            self._logged = tenth
-            log.info(
-                "%s: %s of %s %s", self._title, f"{self._done:,}", f"{self._total:,}" if self._total else "?", note
-            )
+        if time.perf_counter() - self._logged < LOG_SECONDS:
+            return
+        self._logged = time.perf_counter()
+        of = f" of {self._total:,}" if self._total else ""
+        log.info("%s: %s%s %s", self._title, f"{self._done:,}", of, note)
 
 
 def peak_bytes() -> int:
