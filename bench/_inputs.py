@@ -5,7 +5,11 @@ Axes: N trades, B bars, C columns.
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
+import shutil
+import tempfile
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -59,6 +63,13 @@ def words(count: int) -> str:
 def installed(package: str) -> bool:
     """Whether a peer can be compared with."""
     return importlib.util.find_spec(package) is not None
+
+
+def scratch() -> Path:
+    """A folder for files that are read while measuring; removed when the process ends."""
+    folder = tempfile.mkdtemp(prefix="bench-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 def trades(rows: int, device: torch.device, seed: int = 7) -> TradeColumns:
