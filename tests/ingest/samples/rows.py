@@ -11,7 +11,7 @@ Row = tuple[int, int, Decimal, Decimal, bool]
 def rows(count: int = 300, seed: int = 4) -> list[Row]:
     draw = random.Random(seed)
     made: list[Row] = []
-    time, price = 1_706_745_500_000, 4_200_000
+    time, price = 1_706_745_570_000, 4_200_000
     for at in range(count):
         time += draw.choice([0, 0, 1, 900])
         price += draw.choice([-1, 0, 0, 1])
