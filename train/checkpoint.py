@@ -77,7 +77,7 @@ def save_card(folder: Path, card: Card) -> None:
 
 def save_weights(folder: Path, model: nn.Module) -> None:
     """Writes `best.safetensors` whole or not at all."""
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
     write_bytes(folder / WEIGHTS, safetensors.torch.save(weights))
 
 
