@@ -200,9 +200,7 @@ def test_a_flipped_bit_a_missing_shard_and_a_damaged_index(copy):
 def test_a_dropped_sample_is_an_error(copy):
     members = shards.segment_members(copy, copy.parts["train"][32:63])
     sign(copy, "train-000001.tar", shards._tar("train-000001", members))
-    with pytest.raises(
-        InputError, match=r"'target.npy' must be torch.int64 of shape \[32\] \(value 'torch.int64 \[31\]'\)"
-    ):
+    with pytest.raises(InputError, match=r"'target.npy' must be int64 of shape \[32\] \(value 'int64 \[31\]'\)"):
         batches(webdataset, copy)
     members = shards.segment_members(copy, copy.parts["train"][33:65])
     sign(copy, "train-000001.tar", shards._tar("train-000001", members))
@@ -220,13 +218,11 @@ def test_nothing_is_unpickled_or_decoded_that_is_not_npy_or_json(copy):
     members = shards.segment_members(copy, copy.parts["train"][32:64])
 
     changes = {
-        "cannot be read as a shard: Object arrays cannot be loaded": {
+        "cannot be read as a shard: a .npy member holds Python objects": {
             "target.npy": npy(np.array([{}], dtype=object), allow_pickle=True)
         },
         r"may hold .npy and .json members only \(value 'extra.pyd'\)": {"extra.pyd": b"cos\nsystem\n"},
-        r"'rows0.npy' must be torch.float32 of shape \[1, 5\] \(value 'torch.float64": {
-            "rows0.npy": npy(np.zeros((1, 5)))
-        },
+        r"'rows0.npy' must be float32 of shape \[1, 5\] \(value 'float64": {"rows0.npy": npy(np.zeros((1, 5)))},
         r"'last0.npy' points outside 'rows0.npy'": {"last0.npy": npy(np.full(32, 10**6))},
     }
     for message, change in changes.items():

@@ -60,6 +60,7 @@ class _Group:
 
     def local(self, positions: Tensor) -> Tensor:
         """Where samples, given by position within the part, lie in this group."""
+        positions = positions.to(self.base.device)
         return self.base[positions // self.segment_rows] + positions % self.segment_rows
 
 
@@ -156,9 +157,10 @@ class _Shards:
             raise InputError(f"{dataset.folder}: the dataset has no shards; {FIX} with train.loader: webdataset")
         self.folder, self.part, self.device = dataset.folder / "shards", part, device
         self.segment_rows = dataset.segment_rows
-        self._pieces = dataset.parts[part].cpu().split(dataset.segment_rows)
+        positions, step = dataset.parts[part].cpu().numpy(), dataset.segment_rows
+        self._pieces = [positions[start : start + step] for start in range(0, len(positions), step)]
         order = list(dataset.streams)
-        self._streams = {name: (order.index(name), len(dataset.streams[name].columns)) for name in names}
+        self._streams = {name: (order.index(name), dataset.streams[name]) for name in names}
         self.entries = self._read_index()
 
     def new_columns(self, count: int) -> dict[str, Tensor]:
@@ -181,14 +183,13 @@ class _Shards:
             last={name: self._join_last(segments, s) for name, s in numbered.items()},
         )
 
-    def _join(self, parts: list[Tensor]) -> Tensor:
-        return torch.cat(parts).to(self.device)
+    def _join(self, parts: list[np.ndarray]) -> Tensor:
+        return torch.from_numpy(np.concatenate(parts)).to(self.device)
 
-    def _join_last(self, segments: list[dict[str, Tensor]], s: int) -> Tensor:
+    def _join_last(self, segments: list[dict[str, np.ndarray]], s: int) -> Tensor:
         counts = [len(segment[f"rows{s}"]) for segment in segments]
-        offsets = np.cumsum([0, *counts])[:-1].tolist()
-        moved = [segment[f"last{s}"] + offset for segment, offset in zip(segments, offsets, strict=True)]
-        return self._join(moved)
+        offsets = np.cumsum([0, *counts])[:-1]
+        return self._join([segment[f"last{s}"] + offset for segment, offset in zip(segments, offsets, strict=True)])
 
     def _read_index(self) -> list[dict[str, Any]]:
         path = self.folder / INDEX
@@ -208,7 +209,7 @@ class _Shards:
             )
         return entries
 
-    def _read(self, number: int) -> dict[str, Tensor]:
+    def _read(self, number: int) -> dict[str, np.ndarray]:
         path = self.folder / f"{self.part}-{number:06d}.tar"
         try:
             content = path.read_bytes()
@@ -222,30 +223,35 @@ class _Shards:
         streams = [f"{kind}{s}" for s, _ in self._streams.values() for kind in ("last", "rows")]
         return (*COLUMNS, *streams)
 
-    def _check(self, path: Path, number: int, segment: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _check(self, path: Path, number: int, segment: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         lacks = [name for name in self._wanted() if name not in segment]
         if lacks:
             raise InputError.at(path, f"lacks the member '{lacks[0]}.npy'", fix=FIX)
         expected = self._pieces[number]
-        if not torch.equal(segment["sample"], expected):
-            raise InputError.at(path, f"does not hold the {len(expected):,} samples of this segment", fix=FIX)
         for name, kind in COLUMNS.items():
             _require(path, segment, name, kind, (len(expected),))
-        for s, columns in self._streams.values():
+        if not np.array_equal(segment["sample"], expected):
+            raise InputError.at(path, f"does not hold the {len(expected):,} samples of this segment", fix=FIX)
+        for s, stream in self._streams.values():
+            rows, last = segment[f"rows{s}"], segment[f"last{s}"]
             _require(path, segment, f"last{s}", torch.int64, (len(expected),))
-            _require(path, segment, f"rows{s}", torch.float32, (len(segment[f"rows{s}"]), columns))
+            _require(path, segment, f"rows{s}", torch.float32, (len(rows), len(stream.columns)))
+            if last.min() < stream.window - 1 or last.max() >= len(rows):
+                raise InputError.at(path, f"'last{s}.npy' points outside 'rows{s}.npy'", fix=FIX)
         return segment
 
 
-def _require(path: Path, segment: Mapping[str, Tensor], name: str, kind: torch.dtype, shape: tuple[int, ...]) -> None:
-    found = segment[name]
-    if found.dtype != kind or tuple(found.shape) != shape:
-        rule = f"'{name}.npy' must be {kind} of shape {list(shape)}"
+def _require(
+    path: Path, segment: Mapping[str, np.ndarray], name: str, kind: torch.dtype, shape: tuple[int, ...]
+) -> None:
+    found, dtype = segment[name], str(kind).removeprefix("torch.")
+    if found.dtype != dtype or found.shape != shape:
+        rule = f"'{name}.npy' must be {dtype} of shape {list(shape)}"
         raise InputError.at(path, rule, value=f"{found.dtype} {list(found.shape)}", fix=FIX)
 
 
-def _decode(path: Path, content: bytes, wanted: Sequence[str]) -> dict[str, Tensor]:
-    """Members of the one sample in a shard, as tensors; other members than `.npy` and `.json` are errors."""
+def _decode(path: Path, content: bytes, wanted: Sequence[str]) -> dict[str, np.ndarray]:
+    """Members of the one sample in a shard, as read-only arrays; members other than `.npy` and `.json` are errors."""
     source = [{"url": path.name, "stream": io.BytesIO(content)}]
     try:
         found = list(group_by_keys(tar_file_expander(source)))
@@ -257,8 +263,19 @@ def _decode(path: Path, content: bytes, wanted: Sequence[str]) -> dict[str, Tens
             raise InputError.at(path, "may hold .npy and .json members only", value=foreign[0], fix=FIX)
         return {name: _array(members[f"{name}.npy"]) for name in wanted if f"{name}.npy" in members}
     except (tarfile.TarError, ValueError, EOFError) as error:
-        raise InputError.at(path, f"cannot be read as a shard: {str(error).splitlines()[0]}", fix=FIX) from error
+        raise InputError.at(path, f"cannot be read as a shard: {_first_line(error)}", fix=FIX) from error
 
 
-def _array(content: bytes) -> Tensor:
-    return torch.from_numpy(np.load(io.BytesIO(content), allow_pickle=False))
+def _array(content: bytes) -> np.ndarray:
+    """The array in the bytes of a `.npy` file, without a copy and without objects."""
+    file = io.BytesIO(content)
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise ValueError("a .npy member is not of version 1.0")
+    shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
+    if dtype.hasobject or fortran_order:
+        raise ValueError("a .npy member holds Python objects or is in Fortran order")
+    return np.frombuffer(content, dtype, offset=file.tell()).reshape(shape)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
