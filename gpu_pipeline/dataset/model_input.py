@@ -44,11 +44,11 @@ class Fitted:
     @classmethod
     def from_json(cls, values: Mapping[str, Any], device: torch.device) -> Fitted:
         """The inverse of `to_json`."""
-        numbers = {
-            name: torch.tensor(values[name], dtype=torch.float64, device=device) for name in ("fill", "center", "scale")
-        }
-        names = {name: tuple(values[name]) for name in ("columns", "imputed", "zero_spread")}
-        return cls(**names, **numbers)
+        fill, center, scale = (
+            torch.tensor(values[name], dtype=torch.float64, device=device) for name in ("fill", "center", "scale")
+        )
+        columns, imputed, flat = (tuple(values[name]) for name in ("columns", "imputed", "zero_spread"))
+        return cls(columns, fill, center, scale, imputed, flat)
 
 
 def fit(columns: tuple[str, ...], training: Tensor, scaler: ScalerSection) -> Fitted:

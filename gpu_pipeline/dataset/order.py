@@ -23,7 +23,7 @@ _SEGMENTS, _SAMPLES = 1, 2
 def segment_groups(count: int, seed: int, epoch: int, group: int = GROUP, train: bool = True) -> list[list[int]]:
     """Segments 0..count-1 in groups of `group`, in the order in which an epoch reads them."""
     ranks = _permutation(torch.arange(count), _stream(seed, epoch, _SEGMENTS)) if train else torch.arange(count)
-    return [piece.tolist() for piece in ranks.split(group)] if count else []
+    return [ranks[start : start + group].tolist() for start in range(0, count, group)]
 
 
 def epoch_order(segment_of: Tensor, seed: int, epoch: int, group: int = GROUP, train: bool = True) -> Tensor:
@@ -71,7 +71,7 @@ def cut_batches(ordered: Tensor, batch_size: int, train: bool) -> tuple[Tensor, 
         raise InputError(f"batch_size must be at least 1 (value {batch_size})")
     whole = len(ordered) // batch_size * batch_size
     kept = ordered[:whole] if train and whole else ordered
-    return kept.split(batch_size) if len(kept) else ()
+    return tuple(kept[start : start + batch_size] for start in range(0, len(kept), batch_size))
 
 
 def rank_slice(batch: Tensor, rank: int, world: int) -> Tensor:

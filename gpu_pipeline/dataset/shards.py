@@ -32,7 +32,11 @@ def write_shards(dataset: Dataset, folder: Path, trace: Trace) -> dict[str, Any]
     Returns what the manifest says of them: per part the number of segments and samples, and all bytes.
     """
     index: dict[str, Any] = {"streams": list(dataset.streams), "segment_rows": dataset.segment_rows, "parts": {}}
-    pieces = {part: positions.split(dataset.segment_rows) for part, positions in dataset.parts.items()}
+    step = dataset.segment_rows
+    pieces = {
+        part: [positions[start : start + step] for start in range(0, len(positions), step)]
+        for part, positions in dataset.parts.items()
+    }
     with trace.progress("shards", sum(map(len, pieces.values()))) as ticker:
         for part, segments in pieces.items():
             index["parts"][part] = []
@@ -79,8 +83,10 @@ def _cut(dataset: Dataset, samples: Tensor, s: int, window: int) -> tuple[Tensor
     """Rows of a stream that the windows of some samples need, and where each window ends among them."""
     last, symbol = dataset.index[samples, s], dataset.symbol_id[samples]
     local, pieces, count = torch.empty_like(last), [], 0
-    for number in symbol.unique().tolist():
+    for number in range(len(dataset.symbol_names)):
         chosen = symbol == number
+        if not bool(chosen.any()):
+            continue
         begin, stop = int(last[chosen].min()) - window + 1, int(last[chosen].max()) + 1
         pieces.append(torch.arange(begin, stop, device=last.device))
         local[chosen] = last[chosen] - begin + count
