@@ -28,7 +28,7 @@ from gpu_pipeline.dataset import _stage as dataset_stage
 from gpu_pipeline.dataset.data import Dataset, load_dataset
 from gpu_pipeline.features import _stage as features_stage
 from gpu_pipeline.features._feature import catalogue
-from gpu_pipeline.features._set import read_include
+from gpu_pipeline.features._set import read_include, read_set
 from gpu_pipeline.ingest import _stage as ingest_stage
 from gpu_pipeline.labels import _stage as labels_stage
 from train import report as report_stage
@@ -107,15 +107,26 @@ class Run:
         return found
 
     def _key(self, name: str, config: Any, inputs: Mapping[str, str]) -> str:
-        folders = ["gpu_pipeline/core", *_CODE[name]]
-        code = digest_code([_PROJECT / folder for folder in folders])
-        return digest_of([name, config, dict(inputs), code])
+        folders = [_PROJECT / folder for folder in ("gpu_pipeline/core", *_CODE[name])]
+        return digest_of([name, config, dict(inputs), digest_code([*folders, *_outside_code(self.config)])])
 
     def _refuse_missing(self, name: str) -> None:
         if STAGES.index(name) < STAGES.index(self.first):
             raise InputError(
                 f"--from {self.first}: stage '{name}' has no output for this configuration; run without --from once"
             )
+
+
+def _outside_code(config: RunConfig) -> list[Path]:
+    """Source files of the plug-ins that a run file names by a dotted path: they are part of the code version."""
+    sections = [*config.ingest.values(), *config.labels.values(), config.bars, config.book]
+    modules = [section.plugin.module for section in sections if section is not None]
+    if config.dataset is not None:
+        modules += [config.dataset.split.plugin.module, config.dataset.scaler.plugin.module]
+    if config.features is not None:
+        modules += [sys.modules[choice.feature.function.__module__] for choice in read_set(config.features.set)]
+    files = {Path(str(module.__file__)).resolve() for module in modules}
+    return sorted(file for file in files if not file.is_relative_to(_PROJECT / "gpu_pipeline"))
 
 
 def _account(record: StageRecord, manifest: Mapping[str, Any]) -> None:
@@ -267,7 +278,7 @@ def _labels(this: Run) -> Output:
 
 def _dataset(this: Run) -> Output:
     outputs, device = this.outputs, this.device
-    section = {"dataset": this.config.section("dataset"), "device": device.type, "shards": _wants_shards(this.config)}
+    section = {"dataset": this.config.section("dataset"), "device": device.type, "shards": dataset_stage.sharded(this.config)}
     inputs = {str(name): outputs[name].key for name in ("features", "labels", "book") if name in outputs}
     write = partial(
         dataset_stage.write,
@@ -280,10 +291,6 @@ def _dataset(this: Run) -> Output:
         trace=this.trace,
     )
     return this.stage("dataset", section, inputs, write)
-
-
-def _wants_shards(config: RunConfig) -> bool:
-    return config.train is not None and config.train.loader == "webdataset"
 
 
 def _train(this: Run) -> None:

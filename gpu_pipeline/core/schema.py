@@ -234,7 +234,7 @@ class Trades(_Table):
         start, _, step = rows.indices(len(self))
         if step != 1:
             raise ValueError("trades can be cut only into contiguous pieces")
-        cut = {name: getattr(self, name)[rows] for name in self.COLUMNS}
+        cut: dict[str, Any] = {name: getattr(self, name)[rows] for name in self.COLUMNS}
         return replace(self, first_row=self.first_row + start, **cut)
 
     @property
@@ -271,6 +271,7 @@ class Bars(_Table):
         partial: the open rest as a table of one row, or None.
         source: the trades, kept where they are at hand so that one can look inside a bar.
         has_side: False where taker columns are NaN because the source had no side.
+        report: what reading bars made by others counted (rows in and out, duplicates, gaps), plain values.
     """
 
     symbol: Symbol
@@ -279,6 +280,7 @@ class Bars(_Table):
     partial: Bars | None = None
     source: Trades | None = None
     has_side: bool = True
+    report: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.columns["close"])
