@@ -68,18 +68,18 @@ class _Windows(torch.utils.data.Dataset):
 
 
 def made(samples: int, device: torch.device, folder: Path | None = None) -> Dataset:
-    """A dataset of one stream with a sample on every row: `samples` for training, one for each other part."""
+    """A dataset of one stream with a sample on every row: `samples` for training, one for each other part; equal on every device."""
     rows = samples + 2 + WINDOW - 1
-    torch.manual_seed(7)
+    random = torch.Generator().manual_seed(7)
     number = torch.arange(rows, device=device)
     names = tuple(f"f{column}" for column in range(FEATURES))
-    stream = StreamData(torch.randn(rows, FEATURES, device=device), WINDOW, names, number, number)
+    stream = StreamData(torch.randn(rows, FEATURES, generator=random).to(device), WINDOW, names, number, number)
     index, order = number[WINDOW - 1 :], number[: samples + 2]
     zeros = torch.zeros(samples + 2, device=device)
     return Dataset(
         streams={"bars": stream},
         index=index[:, None].contiguous(),
-        target=torch.randint(0, 2, (samples + 2,), device=device),
+        target=torch.randint(0, 2, (samples + 2,), generator=random).to(device),
         weight=zeros + 1,
         class_names=("down", "up"),
         decision_ns=index,

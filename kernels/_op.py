@@ -87,7 +87,10 @@ def launch(kernel: Any, blocks: int, threads: int, *arguments: Any) -> None:
         kernel[blocks, threads](*arguments)
         return
     from numba import cuda
+    from numba.cuda import dispatcher
 
+    # Some grids are small on purpose; numba warns of each, and warnings are errors in tests.
+    dispatcher.config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
     with torch.cuda.device(first.device):
         stream = cuda.external_stream(torch.cuda.current_stream(first.device).cuda_stream)
         seen = [

@@ -12,12 +12,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import settings
 
 from kernels._op import SIMULATED
+from tests.kernels import without_hypothesis
 
-settings.register_profile("kernels", deadline=None, max_examples=100)
-settings.load_profile("kernels")
+if without_hypothesis.installed():
+    from hypothesis import settings
+
+    settings.register_profile("kernels", deadline=None, max_examples=100)
+    settings.load_profile("kernels")
+
+
+def pytest_collection_finish() -> None:
+    without_hypothesis.remove()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

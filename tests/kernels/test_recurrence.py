@@ -8,9 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
-import talib
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,6 +58,7 @@ def same_bits(a, b):
 
 @pytest.mark.parametrize("window", [2, 3, 14, 200])
 def test_ema_is_talib(window):
+    talib = pytest.importorskip("talib")
     x = prices(1000)
     y, _ = smooth(x, window, "ema", initial_state(1))
     assert np.array_equal(y[:, 0].numpy(), talib.EMA(x[:, 0].numpy(), window), equal_nan=True)
@@ -67,6 +66,7 @@ def test_ema_is_talib(window):
 
 @pytest.mark.parametrize("window", [2, 14])
 def test_wilder_makes_talibs_rsi_and_atr(window):
+    talib = pytest.importorskip("talib")
     x = prices(500, 3)
     close = x[:, 0].numpy()
     change = np.diff(close)
@@ -82,6 +82,7 @@ def test_wilder_makes_talibs_rsi_and_atr(window):
 
 @BOTH
 def test_pandas_agrees_from_the_same_seed(kind):
+    pd = pytest.importorskip("pandas")
     x, window = prices(400)[:, 0].numpy(), 21
     y, _ = smooth(torch.from_numpy(x)[:, None], window, kind, initial_state(1))
     alpha = 2 / (window + 1) if kind == "ema" else 1 / window

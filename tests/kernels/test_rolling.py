@@ -6,7 +6,6 @@ import math
 from fractions import Fraction
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from hypothesis import given
@@ -82,6 +81,7 @@ def test_any_chunking_is_the_definition(chunks_of, rows, columns, window, op, sa
 @EVERY
 @pytest.mark.parametrize("window", [2, 20, 333])
 def test_pandas_agrees(window, op):
+    pd = pytest.importorskip("pandas")
     x = prices(2000, 2)
     y, _ = fold(x, window, op, [(0, 2000)])
     rolled = pd.DataFrame(x.numpy()).rolling(window)
