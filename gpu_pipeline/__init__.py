@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "read_trades": "gpu_pipeline.ingest._read",
-    "read_bars": "gpu_pipeline.ingest._read",
+    "read_bars": "gpu_pipeline.ingest._read_bars",
     "make_bars": "gpu_pipeline.bars._make",
     "make_features": "gpu_pipeline.features._make",
     "make_labels": "gpu_pipeline.labels._make",
