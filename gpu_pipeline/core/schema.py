@@ -256,7 +256,7 @@ class Trades(_Table):
     @classmethod
     def concat(cls, parts: Sequence[Trades]) -> Trades:
         """Joins consecutive pieces of one symbol."""
-        joined = {name: torch.cat([getattr(part, name) for part in parts]) for name in cls.COLUMNS}
+        joined: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in parts]) for name in cls.COLUMNS}
         return replace(parts[0], report=parts[-1].report, **joined)
 
 
