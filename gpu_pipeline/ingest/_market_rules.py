@@ -136,18 +136,18 @@ def _check_sizes(spec: MarketSpec, logs: list[Decimal]) -> None:
         )
 
 
-@lru_cache(maxsize=32)
 def rules_of(spec: MarketSpec, seed: int, symbol: str) -> Rules:
-    """Tables of a market.
+    """Tables and keys of a market.
 
     Raises:
-        ValueError: moves are too large for the tick; names the way out.
+        ValueError: moves or trades are too large for the scales; names the way out.
     """
     with localcontext(prec=28):
-        return _rules(spec, seed, symbol)
+        return _rules(spec)._replace(key=key_of(seed, symbol), common_key=key_of(seed, "common"))
 
 
-def _rules(spec: MarketSpec, seed: int, symbol: str) -> Rules:
+@lru_cache(maxsize=32)
+def _rules(spec: MarketSpec) -> Rules:
     logs = _log_volatility(spec.regimes)
     squares = _unit_mean([(2 * value).exp() for value in logs])
     laws = [_move_law(spec.variance_ticks * fast * slow, spec.move_probability) for fast in squares for slow in squares]
@@ -163,8 +163,8 @@ def _rules(spec: MarketSpec, seed: int, symbol: str) -> Rules:
     mean_lots = smallest * spec.tail / (spec.tail - 1)
     turns = [min(Decimal(1), Decimal(BALLS) / 2 / trades) for trades in spec.turns]
     return Rules(
-        key=key_of(seed, symbol),
-        common_key=key_of(seed, "common"),
+        key=np.uint64(0),
+        common_key=np.uint64(0),
         start_ns=spec.start_ns,
         price=spec.price,
         wait_ns=_fixed(Decimal(spec.wait_ns) / (1 - spec.together), 1),
