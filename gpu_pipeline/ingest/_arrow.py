@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
+from torch.utils.dlpack import from_dlpack
 
 from gpu_pipeline.core.errors import InputError
 from gpu_pipeline.core.schema import Tensor
@@ -61,7 +62,7 @@ def _typed(array: pa.Array, null: Tensor | None) -> Cells:
 
 
 def _tensor(array: pa.Array) -> Tensor:
-    return torch.from_dlpack(array)
+    return from_dlpack(array)
 
 
 def _bools(array: pa.Array) -> Tensor:

@@ -100,36 +100,65 @@ def clean(raw: RawTrades, symbol: Symbol, state: State) -> tuple[Trades, State]:
     rows, out_of_order = _order.in_order(_scaled(raw, symbol, broken), state.last)
     repeat = _order.repeats(rows, state.last)
     time_ns = _order.running_time(rows.time_ns, state.time_ns)
-    early = time_ns < state.rules.start_ns if state.rules.start_ns is not None else torch.zeros_like(repeat)
-    keep = ~repeat & ~early
-    stop, examined, done = _stop(rows, time_ns, keep, state)
+    left_out = _either(repeat, _early(time_ns, state.rules.start_ns))
+    stop, examined, done = _stop(rows, time_ns, left_out, state)
     _order.check_repeats(rows, repeat, state.last, stop)
     dropped = _dropped(raw, broken, examined, state.rules)
-    kept = keep[:stop].nonzero().flatten()
-    trades = _trades(rows.pick(kept), time_ns[kept], symbol, state)
-    gaps = _gaps(trades.trade_id, state)
+    chosen = slice(0, stop) if left_out is None else (~left_out[:stop]).nonzero().flatten()
+    kept = rows.pick(chosen)
+    trades = _trades(kept, time_ns[chosen], symbol, state)
+    gaps, missing, first_gaps = _gaps(trades.trade_id, state.kept_id)
+    duplicates = _count(repeat, stop)
     counts = state.counts.plus(
         dropped,
-        gaps[2],
+        first_gaps,
         rows_in=examined,
         rows_out=len(trades),
-        duplicates=int(repeat[:stop].sum()),
-        before_start=int((early & ~repeat)[:stop].sum()),
+        duplicates=duplicates,
+        before_start=_count(left_out, stop) - duplicates,
         rows_sorted=out_of_order,
-        times_set_back=int(((rows.time_ns < time_ns) & ~repeat)[:stop].sum()),
-        quote_mismatches=mismatches(rows.pick(kept), trades, state.rules.quote_step),
-        id_gaps=gaps[0],
-        ids_missing=gaps[1],
+        times_set_back=_set_back(rows, time_ns, repeat, stop),
+        quote_mismatches=mismatches(kept, trades, state.rules.quote_step),
+        id_gaps=gaps,
+        ids_missing=missing,
     )
-    state = replace(
+    return replace(trades, report=counts.to_json()), _moved(state, rows, time_ns, trades, counts, done)
+
+
+def _moved(state: State, rows: Rows, time_ns: Tensor, trades: Trades, counts: Counts, done: bool) -> State:
+    seen = len(rows) > 0
+    return replace(
         state,
-        last=rows.last() if len(rows) else state.last,
-        time_ns=int(time_ns[-1]) if len(rows) else state.time_ns,
+        last=rows.last() if seen else state.last,
+        time_ns=int(time_ns[-1]) if seen else state.time_ns,
         kept_id=int(trades.trade_id[-1]) if len(trades) else state.kept_id,
         counts=counts,
         done=done,
     )
-    return replace(trades, report=counts.to_json()), state
+
+
+# A mask is None where no row is meant, which is nearly always: then nothing is copied.
+def _either(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+    if first is None or second is None:
+        return second if first is None else first
+    return first | second
+
+
+def _early(time_ns: Tensor, start_ns: int | None) -> Tensor | None:
+    if start_ns is None or not len(time_ns) or int(time_ns[0]) >= start_ns:
+        return None
+    return time_ns < start_ns
+
+
+def _count(mask: Tensor | None, stop: int) -> int:
+    return 0 if mask is None else int(mask[:stop].sum())
+
+
+def _set_back(rows: Rows, time_ns: Tensor, repeat: Tensor | None, stop: int) -> int:
+    if time_ns is rows.time_ns:
+        return 0
+    back = rows.time_ns < time_ns
+    return _count(back if repeat is None else back & ~repeat, stop)
 
 
 def _same_columns(raw: RawTrades, state: State) -> State:
@@ -174,18 +203,18 @@ def _units(values: Values, step: Decimal, raw: RawTrades, place: Tensor, name: s
         raise InputError.at(raw.file, f"{name} {error.rule}", row=row, value=error.value, fix=fix) from error
 
 
-def _stop(rows: Rows, time_ns: Tensor, keep: Tensor, state: State) -> tuple[int, int, bool]:
+def _stop(rows: Rows, time_ns: Tensor, left_out: Tensor | None, state: State) -> tuple[int, int, bool]:
     """Positions before `stop` count, as do the first `examined` rows of the piece; done: nothing more can be kept."""
     stop, examined, done = len(rows), rows.total, False
     if state.rules.end_ns is not None and len(rows) and int(time_ns[-1]) >= state.rules.end_ns:
         stop = int(torch.searchsorted(time_ns, state.rules.end_ns))
         examined, done = int(rows.place[stop]), True
     if state.rules.limit is not None:
+        kept = rows.place[:stop] if left_out is None else rows.place[:stop][~left_out[:stop]]
         left = state.rules.limit - state.counts.rows_out
-        kept = keep[:stop].nonzero().flatten()
         if len(kept) >= left:
-            stop = int(kept[left - 1]) + 1
-            examined, done = int(rows.place[stop - 1]) + 1, True
+            examined, done = int(kept[left - 1]) + 1, True
+            stop = left if left_out is None else int((~left_out[:stop]).nonzero()[left - 1]) + 1
     return stop, examined if rows.as_in_file else rows.total, done
 
 
@@ -215,10 +244,12 @@ def _trades(rows: Rows, time_ns: Tensor, symbol: Symbol, state: State) -> Trades
     )
 
 
-def _gaps(trade_id: Tensor, state: State) -> tuple[int, int, tuple[tuple[int, int], ...]]:
+def _gaps(trade_id: Tensor, before: int | None) -> tuple[int, int, tuple[tuple[int, int], ...]]:
     """How many gaps, how many ids are missing, and the first few gaps as (id before, id after)."""
-    if state.kept_id is not None:
-        trade_id = torch.cat([trade_id.new_tensor([state.kept_id]), trade_id])
+    if before is not None:
+        trade_id = torch.cat([trade_id.new_tensor([before]), trade_id])
+    if not len(trade_id) or int(trade_id[-1]) - int(trade_id[0]) == len(trade_id) - 1:
+        return 0, 0, ()
     steps = torch.diff(trade_id)
     at = (steps > 1).nonzero().flatten()
     first = tuple((int(trade_id[i]), int(trade_id[i + 1])) for i in at[:GAPS_SHOWN])

@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from torch.utils.dlpack import from_dlpack
 
 from gpu_pipeline.core.errors import EnvironmentProblem, InputError
 from gpu_pipeline.core.schema import Tensor
@@ -30,7 +31,7 @@ def library() -> ModuleType:
         raise EnvironmentProblem(
             f"reading Parquet on cuda needs pylibcudf, which cannot be imported ({error}); {way}"
         ) from error
-    return pylibcudf  # type: ignore[no-any-return]
+    return pylibcudf
 
 
 def read_chunks(path: Path, columns: Sequence[str], device: torch.device) -> Iterator[dict[str, Cells]]:
@@ -49,6 +50,9 @@ def read_chunks(path: Path, columns: Sequence[str], device: torch.device) -> Ite
             while reader.has_next():
                 table = reader.read_chunk().tbl
                 yield {name: _cells(plc, table.columns()[at], name, path) for at, name in enumerate(columns)}
+        except (MemoryError, torch.cuda.OutOfMemoryError) as error:
+            fix = "free GPU memory, split the file, or set device: cpu"
+            raise EnvironmentProblem(f"{path}: does not fit the memory of {device}; {fix}") from error
         except (RuntimeError, ValueError, OverflowError) as error:
             raise InputError.at(path, f"cannot be decoded: {str(error).splitlines()[0]}") from error
 
@@ -58,7 +62,7 @@ def _cells(plc: Any, column: Any, name: str, path: Path) -> Cells:
     types = plc.types.TypeId
     null = _tensor(plc, plc.unary.is_null(column), types.BOOL8).bool() if column.null_count() else None
     if kind in _times(types):
-        raw = _tensor(plc, plc.unary.bit_cast(column, plc.types.DataType(types.INT64)), types.INT64)
+        raw = _tensor(plc, _reread(plc, column, types.INT64), types.INT64)
         return Cells("time", _filled(raw, null) * _times(types)[kind], null)
     if kind in (types.FLOAT32, types.FLOAT64):
         values = _tensor(plc, column, kind)
@@ -98,8 +102,13 @@ def _tensor(plc: Any, column: Any, kind: Any) -> Tensor:
     if not column.size():
         return torch.empty(0, dtype=torch.float64 if "FLOAT" in kind.name else torch.int64, device="cuda")
     plain = column.with_mask(None, 0)
-    tensor: Tensor = torch.from_dlpack(plc.interop.to_dlpack(plc.Table([plain]))).reshape(-1)
+    tensor: Tensor = from_dlpack(plc.interop.to_dlpack(plc.Table([plain]))).reshape(-1)
     return tensor
+
+
+def _reread(plc: Any, column: Any, kind: Any) -> Any:
+    """The same bytes as integers of the same width."""
+    return plc.Column(plc.types.DataType(kind), column.size(), column.data(), None, 0, column.offset(), [])
 
 
 def _filled(values: Tensor, null: Tensor | None) -> Tensor:
@@ -119,7 +128,7 @@ def _decimal(plc: Any, column: Any, null: Tensor | None) -> Cells:
             raise OverflowError("a decimal does not fit 64 bits; store the column with a smaller scale")
         column = narrow
     width = types.TypeId.INT32 if kind.id() == types.TypeId.DECIMAL32 else types.TypeId.INT64
-    units = _tensor(plc, plc.unary.bit_cast(column, types.DataType(width)), width).to(torch.int64)
+    units = _tensor(plc, _reread(plc, column, width), width).to(torch.int64)
     return Cells("decimal", _filled(units, null), null, step=Decimal(1).scaleb(kind.scale()))
 
 

@@ -63,10 +63,11 @@ def _number_checks(
     values: Values, null: Tensor | None, first: int, zero_allowed: bool
 ) -> list[tuple[int, Tensor | None]]:
     plain = values.units if isinstance(values, Units) else values
-    checks = [(first, null), (first + 2, plain < 0 if zero_allowed else plain <= 0)]
-    if not isinstance(values, Units):
-        checks += [(first, torch.isnan(plain)), (first + 1, torch.isinf(plain))]
-    return checks
+    low = plain >= 0 if zero_allowed else plain > 0
+    good = low if isinstance(values, Units) else low & (plain < torch.inf)
+    if bool(good.all()):
+        return [(first, null)]
+    return [(first, null), (first, torch.isnan(plain)), (first + 1, torch.isinf(plain)), (first + 2, ~low)]
 
 
 def fault_error(raw: RawTrades, position: int, code: int) -> InputError:

@@ -53,7 +53,7 @@ class Rows:
     def __len__(self) -> int:
         return len(self.place)
 
-    def pick(self, rows: Tensor) -> Rows:
+    def pick(self, rows: Tensor | slice) -> Rows:
         """Some rows."""
         cut: dict[str, Any] = {name: getattr(self, name)[rows] for name in ("place", *CONTENT)}
         quote = self.quote
@@ -119,23 +119,24 @@ def _check_begin(rows: Rows, last: Last | None) -> None:
         raise InputError.at(rows.file, rule, row=rows.row(0), fix="give the files in order and without overlap")
 
 
-def repeats(rows: Rows, last: Last | None) -> Tensor:
-    """[N] bool: the row has the id of the row before it."""
-    repeat = torch.zeros_like(rows.is_buyer_maker)
+def repeats(rows: Rows, last: Last | None) -> Tensor | None:
+    """[N] bool: the row has the id of the row before it; None where no row has."""
     if rows.trade_id is None or not len(rows):
-        return repeat
-    repeat[1:] = rows.trade_id[1:] == rows.trade_id[:-1]
-    repeat[0] = last is not None and last.trade_id == int(rows.trade_id[0])
-    return repeat
+        return None
+    again = last is not None and last.trade_id == int(rows.trade_id[0])
+    same = rows.trade_id[1:] == rows.trade_id[:-1]
+    if not again and not bool(same.any()):
+        return None
+    return torch.cat([same.new_tensor([again]), same])
 
 
-def check_repeats(rows: Rows, repeat: Tensor, last: Last | None, stop: int) -> None:
+def check_repeats(rows: Rows, repeat: Tensor | None, last: Last | None, stop: int) -> None:
     """Repeated ids before position `stop` must have the same content.
 
     Raises:
         InputError: the same id with another time, price, quantity or side.
     """
-    if not bool(repeat[:stop].any()):
+    if repeat is None:
         return
     for name in CONTENT:
         column = getattr(rows, name)

@@ -135,6 +135,6 @@ def _null(piece: RawTrades, name: str) -> Tensor:
 def _joined(parts: Sequence[Values]) -> Values:
     units = [part for part in parts if isinstance(part, Units)]
     if not units:
-        return torch.cat(list(parts))
+        return torch.cat([part for part in parts if isinstance(part, Tensor)])
     finest = min(part.step for part in units)
     return Units(torch.cat([part.units * int(part.step / finest) for part in units]), finest)

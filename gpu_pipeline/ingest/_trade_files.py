@@ -92,7 +92,7 @@ def load(folder: Path, symbol: Symbol, device: torch.device) -> Iterator[Trades]
         if said is None or Symbol.from_json(said["symbol"]) != symbol:
             rule = f"its scales are not those of {symbol.name} in this run"
             raise InputError.at(path, rule, fix="run the stage ingest again")
-        columns = _columns(path, device)
+        columns: dict[str, Any] = _columns(path, device)
         ticks, lots = columns["price_ticks"], columns["quantity_lots"]
         yield Trades(
             symbol=symbol,

@@ -29,7 +29,7 @@ from gpu_pipeline.ingest._files import resolve
 from gpu_pipeline.ingest._raw import RawTrades, ReadRequest, Units
 
 SUFFIXES = (".parquet", ".pq", ".parq")
-PIECE_ROWS = 1 << 21
+PIECE_ROWS = 1 << 18
 # Metadata key of our own clean files, and the names of their columns.
 CLEAN = "gpu_pipeline.trades"
 CLEAN_COLUMNS: dict[Name, str] = {
