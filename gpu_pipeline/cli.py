@@ -159,11 +159,10 @@ def _closing_table(trace: Trace, seconds: float) -> Table:
 
 
 def _where(done: Any) -> None:
-    page = done.folder / "report" / "index.html"
     out.print(f"results: {done.folder}", soft_wrap=True)
-    if page.exists():
-        out.print(f"report: {page}", soft_wrap=True)
-    if (done.folder / "tensorboard").is_dir():
+    if "report" in done.outputs:
+        out.print(f"report: {done.folder / 'report' / 'index.html'}", soft_wrap=True)
+    if done.models and (done.folder / "tensorboard").is_dir():
         out.print(f"curves: tensorboard --logdir {done.folder / 'tensorboard'}", soft_wrap=True)
 
 

@@ -30,9 +30,10 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         EnvironmentProblem: the disk or its permissions refuse.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = ""
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
@@ -45,7 +46,8 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
             f"{path}: cannot write ({error.strerror}); free space or choose another folder"
         ) from error
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -18,6 +18,8 @@ import pyarrow.csv as pc
 from gpu_pipeline.core.errors import InputError
 
 BLOCK_BYTES = 16 << 20
+# What stands for a missing value; `NaN` is read as the number that it names, so that its error shows it.
+EMPTY = ["", "null", "NULL", "None"]
 SUFFIXES = (".csv", ".csv.gz", ".zip")
 _DAMAGE = (zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zlib.error, NotImplementedError)
 
@@ -99,7 +101,9 @@ def batches(
         InputError: a cell is not of its type or a row has too few or too many columns; names the row and the value.
     """
     read = pc.ReadOptions(column_names=list(layout.names), skip_rows=layout.header_lines, block_size=BLOCK_BYTES)
-    convert = pc.ConvertOptions(column_types=types, include_columns=list(types), strings_can_be_null=True)
+    convert = pc.ConvertOptions(
+        column_types=types, include_columns=list(types), null_values=EMPTY, strings_can_be_null=True
+    )
     try:
         with opened(path, member) as file, pc.open_csv(file, read_options=read, convert_options=convert) as reader:
             yield from reader

@@ -256,7 +256,7 @@ BARE = "1,100.5,1,100.5,1704067200000,true\n"
         (BARE + "2.5,12,1,1,1704067200000,true\n", ", row 2: column id holds no whole number (value '2.5'); the file is damaged or no trades file: download it again"),
         (BARE + "2,12,1,1,1704067200000,maybe\n", ", row 2: column is_buyer_maker holds no true or false (value 'maybe'); the file is damaged or no trades file: download it again"),
         ("id,price,qty,quote_qty,time,is_buyer_maker\n\n" + BARE + "\n2,12,x,1,1704067200000,true\n", ", row 2: column qty holds no number (value 'x'); the file is damaged or no trades file: download it again"),
-        (BARE + "2,nan,1,1,1704067200000,true\n", ", row 2: a price must be a number (value 'empty'); mend the file, or set on_bad_row: drop"),
+        (BARE + "2,nan,1,1,1704067200000,true\n", ", row 2: a price must be a number (value nan); mend the file, or set on_bad_row: drop"),
         (BARE + "2,inf,1,1,1704067200000,true\n", ", row 2: a price must be finite (value inf); mend the file, or set on_bad_row: drop"),
         (BARE + "2,-3,1,1,1704067200000,true\n", ", row 2: a price must be above 0 (value -3.0); mend the file, or set on_bad_row: drop"),
         (BARE + "2,3,,1,1704067200000,true\n", ", row 2: a quantity must be a number (value 'empty'); mend the file, or set on_bad_row: drop"),
