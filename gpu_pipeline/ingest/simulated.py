@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 
-from gpu_pipeline.core.config import Instant, Number, Step
+from gpu_pipeline.core.config import Number, Step
 from gpu_pipeline.core.errors import InputError
 from gpu_pipeline.core.plugins import Options
 from gpu_pipeline.core.schema import BookSnapshots, Symbol, Tensor, Trades
@@ -27,16 +27,18 @@ from gpu_pipeline.ingest import _market, _market_book, _market_rules
 from gpu_pipeline.ingest._raw import ReadRequest
 
 YEAR_DAYS = 365
+OPENING_NS = parse_instant("2024-01-01")
 FAST_TURNS_A_DAY = 300
 
 
 class Config(Options):
     """What the market is like; the defaults resemble the BTCUSDT perpetual.
 
+    It opens at the stream's `start`, or at the beginning of 2024.
+
     Attributes:
         days: length of the market; one day where `trades` is not given either.
         trades: length of the market in trades instead.
-        start: opening time; the stream's own key `start` in a run file.
         seed: of the market; the run's seed where absent. Each symbol's own follows from it and the symbol's name.
         price: first mid in quote currency, one number or one for each symbol.
         price_tick: price step, where the run's symbol has none.
@@ -61,7 +63,6 @@ class Config(Options):
 
     days: Number | None = None
     trades: int | None = Field(default=None, gt=0)
-    start: Instant = "2024-01-01"
     seed: int | None = Field(default=None, ge=0)
     price: Number | dict[str, Number] = Decimal(42_000)
     price_tick: Number = Decimal("0.1")
@@ -243,5 +244,5 @@ def _spec(config: Config, request: ReadRequest, symbol: Symbol) -> _market_rules
         turns=(max(1, config.trades_per_day // FAST_TURNS_A_DAY), config.trades_per_day),
         edge=config.edge,
         flow_trades=config.flow_memory,
-        start_ns=request.start_ns if request.start_ns is not None else parse_instant(config.start or "2024-01-01"),
+        start_ns=request.start_ns if request.start_ns is not None else OPENING_NS,
     )
