@@ -276,12 +276,12 @@ def set_rate(optimizer: torch.optim.Optimizer, settings: TrainSection, step: int
 @contextmanager
 def repeatable(device: torch.device) -> Iterator[None]:
     """Algorithms that give the same bits each time, where a CPU has them; the thread count is part of the bits."""
-    before = torch.are_deterministic_algorithms_enabled()
-    filled = torch.utils.deterministic.fill_uninitialized_memory
+    memory: Any = torch.utils.deterministic
+    before, filled = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
     torch.use_deterministic_algorithms(before or device.type == "cpu")
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    memory.fill_uninitialized_memory = False
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before)
-        torch.utils.deterministic.fill_uninitialized_memory = filled
+        memory.fill_uninitialized_memory = filled

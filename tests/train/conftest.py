@@ -12,6 +12,7 @@ from gpu_pipeline.core.config import EvaluateSection, RunConfig, TrainSection
 from gpu_pipeline.core.store import Store, link
 from gpu_pipeline.core.trace import Trace
 from gpu_pipeline.dataset.data import Dataset, StreamData, Target, save_dataset
+from gpu_pipeline.dataset.shards import write_shards
 
 SECOND = 1_000_000_000
 LIFE = 5
@@ -103,12 +104,13 @@ def toy():
 
 @pytest.fixture
 def stored():
-    """Puts a dataset into a store and links it into a run's folder."""
+    """Puts a dataset into a store, with shards where asked for, and links it into a run's folder."""
 
-    def put(dataset: Dataset, runs: Path, run: str = "toy", key: str = "d0") -> Path:
+    def put(dataset: Dataset, runs: Path, run: str = "toy", key: str = "d0", shards: bool = False) -> Path:
         def write(folder: Path) -> dict:
             save_dataset(dataset, folder)
-            return toy_manifest(dataset)
+            cut = write_shards(dataset, folder / "shards", Trace()) if shards else None
+            return {**toy_manifest(dataset), "shards": cut}
 
         link(runs / run, "dataset", Store(runs / ".store").make("dataset", key, {}, {}, write))
         return runs / run / "dataset"

@@ -72,6 +72,17 @@ def test_a_new_name_is_no_new_model(train, run_config):
     assert first["cnn_lstm"].key == second["other"].key
 
 
+def test_shards_give_the_same_model(toy, stored, run_config, tmp_path, cpu, trace):
+    dataset, made = toy(700), {}
+    for loader in ("device", "webdataset"):
+        runs = tmp_path / loader
+        folder = stored(dataset, runs, shards=loader == "webdataset")
+        config = run_config(MODELS[:1], epochs=2, loader=loader)
+        made[loader] = train_all(config, folder, Store(runs / ".store"), runs / "toy", cpu, trace)["cnn_lstm"].path
+    for file in ("best.safetensors", "history.parquet", "steps.parquet"):
+        assert (made["device"] / file).read_bytes() == (made["webdataset"] / file).read_bytes()
+
+
 def test_a_callback_that_raises_leaves_nothing(train, run_config, tmp_path):
     def stop(title, epoch, loss):
         raise KeyError(title)
