@@ -33,7 +33,10 @@ from train.parallel import Ranks
 
 log = logging.getLogger("gpu_pipeline")
 ROOT = Path(__file__).resolve().parent.parent
-CODE = tuple(ROOT / name for name in ("train", "gpu_pipeline/dataset", "gpu_pipeline/core", "kernels"))
+# What a model's weights depend on; how it is judged and reported lies elsewhere and trains nothing again.
+TRAINING = ("loop.py", "stage.py", "checkpoint.py", "parallel.py", "loaders", "models", "metrics")
+PACKAGES = ("gpu_pipeline/dataset", "gpu_pipeline/core", "kernels")
+CODE = (*(ROOT / "train" / name for name in TRAINING), *(ROOT / name for name in PACKAGES))
 
 
 def train_all(

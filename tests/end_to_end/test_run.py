@@ -133,12 +133,12 @@ def test_an_unchanged_run_does_nothing_in_under_five_seconds(first: pipeline.Run
 
 
 def test_another_threshold_makes_bars_and_what_follows_but_not_ingest(again: Path, first: pipeline.Run) -> None:
-    _, reused = run(small(again, bars__threshold=60_000), last="labels")
+    _, reused = run(small(again, bars__threshold=60_000, name="longer"), last="labels")
     assert reused == {"ingest": True, "bars": False, "book": True, "features": False, "labels": False}
 
 
 def test_another_learning_rate_trains_again_and_nothing_before(again: Path, first: pipeline.Run) -> None:
-    values = small(again, train__optimizer={"name": "adamw", "lr": 0.002})
+    values = small(again, train__optimizer={"name": "adamw", "lr": 0.002}, name="other_lr")
     values["train"]["models"] = values["train"]["models"][1:]
     _, reused = run(values)
     changed = {"train", "evaluate", "report"}
@@ -175,9 +175,8 @@ def test_a_search_writes_a_run_file_that_runs(again: Path, first: pipeline.Run) 
     found = pipeline.tune(check_config(values), Trace())
     best = load_config(found.file)
     assert best.train is not None and best.train.optimizer.lr == found.keys["train.optimizer.lr"]
-    done, reused = run(
-        values | {"train": values["train"] | {"optimizer": {"lr": best.train.optimizer.lr}}, "search": None}
-    )
+    chosen = values["train"] | {"optimizer": {"lr": best.train.optimizer.lr}}
+    done, reused = run(values | {"train": chosen, "search": None, "name": "best"})
     assert reused["ingest"] and reused["dataset"] and done.models
 
 
