@@ -91,7 +91,7 @@ class Piece:
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compiles a plain loop at its first call, without fastmath."""
-    return numba.njit(nogil=True, cache=True)(function)  # type: ignore[no-any-return]
+    return numba.njit(nogil=True, cache=True)(function)
 
 
 def start_state(rules: Rules) -> Integers:
