@@ -83,8 +83,7 @@ def trades(rows: int, device: torch.device, seed: int = 7) -> TradeColumns:
         piece = slice(begin, min(begin + PIECE, rows))
         _draw(*(column[piece] for column in columns), random)
     for column, first in ((columns.time_ns, START_NS), (columns.price_ticks, 1_000_000)):
-        torch.cumsum(column, 0, out=column)
-        column += first
+        column.cumsum_(0).add_(first)
     torch.mul(columns.price_ticks, columns.quantity_lots, out=columns.notional)
     return columns
 
@@ -101,7 +100,7 @@ def walk(rows: int, columns: int, device: torch.device, seed: int = 7) -> Tensor
     """[rows, columns] float64: prices near 1000."""
     random = torch.Generator(device).manual_seed(seed)
     x = torch.empty(rows, columns, dtype=torch.float64, device=device).normal_(0.0, 0.01, generator=random)
-    return torch.cumsum(x, 0, out=x).add_(1000.0)
+    return x.cumsum_(0).add_(1000.0)
 
 
 def candles(rows: int, device: torch.device, seed: int = 7) -> tuple[Tensor, Tensor, Tensor, Tensor]:

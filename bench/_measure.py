@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
-GROUP_SECONDS = 5.0
+GROUP_SECONDS = 4.0
 MOST_REPEATS, FEWEST_REPEATS = 15, 3
 # A GPU's clocks rise with load; below this many seconds between two events their own cost shows.
 WARM_SECONDS, EVENT_SECONDS = 0.2, 2e-3
