@@ -1,8 +1,8 @@
 """`python -m bench OP [--tiny]`: first the op's tests, then its figures, appended to bench/results/<machine>.csv.
 
-OP is a benchmark, `all`, `gpu` (everything, on a GPU machine) or `gates` (the checks on simulated markets). With
-`--tiny` sizes are small and no test is run first: it shows that a benchmark runs, not how fast, and nothing is recorded
-unless `--out` names a folder.
+OP is a benchmark, `all`, `gpu` (everything, on a GPU machine), or `gates` and `networks` (checks on simulated markets).
+With `--tiny` sizes are small and no test is run first: it shows that a benchmark runs, not how fast, and nothing is
+recorded unless `--out` names a folder.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ import bench
 from bench._measure import NotRun, Record, interleaved
 from bench._rings import Outcome
 
-COMMANDS = ("gpu", "gates")
+COMMANDS = ("gpu", "gates", "networks")
 
 
 def ops() -> list[str]:

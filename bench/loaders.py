@@ -68,7 +68,7 @@ class _Windows(torch.utils.data.Dataset):
 
 
 def made(samples: int, device: torch.device, folder: Path | None = None) -> Dataset:
-    """A dataset of one stream with a sample on every row: `samples` for training, one for each other part; equal on every device."""
+    """A dataset of one stream, equal on every device: `samples` for training, one more for each other part."""
     rows = samples + 2 + WINDOW - 1
     random = torch.Generator().manual_seed(7)
     number = torch.arange(rows, device=device)
