@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gpu_pipeline.core.config import write_yaml
+from gpu_pipeline.core.runfile import write_yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 ROWS = [

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from gpu_pipeline.core.config import write_yaml
 from gpu_pipeline.core.errors import InputError
+from gpu_pipeline.core.runfile import write_yaml
 from gpu_pipeline.core.store import MANIFEST, file_metadata, read_json, read_table, write_text
 from train import _page, _plots
 from train._warnings import warnings

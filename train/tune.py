@@ -14,8 +14,9 @@ import optuna
 from optuna.trial import TrialState
 
 from gpu_pipeline.core import plugins
-from gpu_pipeline.core.config import RunConfig, SearchKey, SearchSection, apply_overrides, check_config, write_yaml
+from gpu_pipeline.core.config import RunConfig, SearchKey, SearchSection, check_config
 from gpu_pipeline.core.errors import CheckFailed, ConfigError, InputError, Problem
+from gpu_pipeline.core.runfile import apply_overrides, write_yaml
 from gpu_pipeline.core.store import digest_of, write_text
 from gpu_pipeline.core.trace import Ticker, Trace
 

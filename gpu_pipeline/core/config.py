@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import types
-import typing
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -11,12 +9,13 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from gpu_pipeline.core import plugins
-from gpu_pipeline.core.errors import ConfigError, InputError, Problem, nearest
+from gpu_pipeline.core._mistakes import problems
+from gpu_pipeline.core._references import check_references
+from gpu_pipeline.core.errors import ConfigError, InputError, nearest
 from gpu_pipeline.core.plugins import Options
+from gpu_pipeline.core.runfile import apply_overrides, read_yaml
 from gpu_pipeline.core.units import format_step, parse_duration, parse_instant
 
 STAGES = ("ingest", "bars", "book", "features", "labels", "dataset", "train", "evaluate", "report")
@@ -377,75 +376,7 @@ def plain(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
-def read_yaml(path: Path) -> Any:
-    """Reads a YAML 1.2 file; duplicate keys are errors.
-
-    Raises:
-        InputError: missing or malformed, with the line.
-    """
-    try:
-        return _parse_yaml(path.read_text())
-    except FileNotFoundError as error:
-        raise InputError.at(
-            path, "no such file", fix="check the path; relative paths start at the working directory"
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError.at(path, f"cannot be read: {error}") from error
-    except YAMLError as error:
-        raise InputError.at(path, f"is not valid YAML: {' '.join(str(error).split())}") from error
-
-
-def _parse_yaml(text: str) -> Any:
-    return YAML(typ="safe", pure=True).load(text)
-
-
-def write_yaml(values: Any) -> str:
-    """Plain values as YAML text, keys in the given order."""
-    import io
-
-    stream = io.StringIO()
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = False
-    yaml.sort_base_mapping_type_on_output = False
-    yaml.dump(values, stream)
-    return stream.getvalue()
-
-
-def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Sets `section.key=value` pairs; values are YAML scalars or flow collections; list items are numbered from 0.
-
-    Raises:
-        InputError: not of the form key=value, or a path through something that is no mapping or list.
-    """
-    for override in overrides:
-        path, separator, text = override.partition("=")
-        if not separator or not path:
-            raise InputError(f"override '{override}': write key=value, for example train.epochs=5")
-        try:
-            value = _parse_yaml(text)
-        except YAMLError as error:
-            raise InputError(f"override '{override}': the value is not valid YAML") from error
-        _set(values, path.split("."), value, override)
-    return values
-
-
-def _set(node: Any, path: list[str], value: Any, override: str) -> None:
-    for position, part in enumerate(path):
-        key: Any = int(part) if isinstance(node, list) and part.isdigit() else part
-        last = position == len(path) - 1
-        if isinstance(node, list) and not (isinstance(key, int) and key < len(node)):
-            raise InputError(f"override '{override}': '{part}' is no item of a list of {len(node)}")
-        if not isinstance(node, dict | list):
-            raise InputError(f"override '{override}': '{path[position - 1]}' is a plain value and has no key '{part}'")
-        if last:
-            node[key] = value
-        else:
-            if isinstance(node, dict) and node.get(key) is None:
-                node[key] = {}
-            node = node[key]
-
-
-def load_config(path: str | Path, overrides: Sequence[str] = (), sections: Sequence[str] | None = None) -> RunConfig:
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Reads and checks a run file.
 
     Raises:
@@ -464,10 +395,10 @@ def check_config(values: Mapping[str, Any], file: str = "run file") -> RunConfig
     try:
         config = RunConfig.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(_problems(error.errors(), (), RunConfig, file)) from error
-    problems = _cross_check(config, file)
-    if problems:
-        raise ConfigError(problems)
+        raise ConfigError(problems(error.errors(), (), RunConfig, file)) from error
+    dangling = check_references(config, file)
+    if dangling:
+        raise ConfigError(dangling)
     return config
 
 
@@ -480,155 +411,4 @@ def check_values(model: type[Section], values: Mapping[str, Any], where: str) ->
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(_problems(error.errors(), (), model, where)) from error
-
-
-def _problems(errors: Sequence[Any], prefix: tuple[Any, ...], model: Any, file: str) -> list[Problem]:
-    found: list[Problem] = []
-    for error in errors:
-        location = (*prefix, *(part for part in error["loc"] if not _is_tag(part)))
-        context = error.get("ctx", {})
-        if error["type"] == "nested":
-            inner = [{**item, "allowed": context["allowed"]} for item in context["errors"]]
-            found += _problems(inner, location, context["model"], file)
-        else:
-            found.append(_problem(error, location, model, file))
-    return found
-
-
-def _is_tag(part: Any) -> bool:
-    return isinstance(part, str) and (
-        part in {"str", "int", "float", "bool"} or part.startswith(("list[", "dict[", "function-", "literal["))
-    )
-
-
-def _problem(error: Any, location: tuple[Any, ...], model: Any, file: str) -> Problem:
-    context = error.get("ctx", {})
-    section, key = (str(location[0]), ".".join(map(str, location[1:]))) if location else ("", "")
-    if context.get("at"):
-        key = f"{key}.{context['at']}".lstrip(".")
-        return Problem(section, key, str(error["msg"]), file=file)
-    if error["type"] == "extra_forbidden":
-        allowed = error.get("allowed") or _allowed_at(model, error["loc"][:-1])
-        hint = nearest(location[-1], allowed)
-        message = "unknown key" if hint else f"unknown key; allowed: {', '.join(sorted(allowed))}"
-        return Problem(section, key, message, error["input"], hint, file)
-    message = str(error["msg"]).removeprefix("Value error, ")
-    shown = None if error["type"] in {"missing", "value_error", "mapping"} else error["input"]
-    expected = context.get("expected")
-    hint = (
-        nearest(error["input"], [word.strip("'") for word in str(expected).replace(" or ", ", ").split(", ")])
-        if expected
-        else None
-    )
-    return Problem(section, key, message, shown, hint, file)
-
-
-def _allowed_at(model: Any, location: Sequence[Any]) -> list[str]:
-    for part in location:
-        model = _step_into(model, part)
-    if isinstance(model, type) and issubclass(model, BaseModel):
-        return [field.alias or name for name, field in model.model_fields.items() if name != "options"]
-    return []
-
-
-def _step_into(model: Any, part: Any) -> Any:
-    if isinstance(model, type) and issubclass(model, BaseModel):
-        by_alias = {field.alias or name: field for name, field in model.model_fields.items()}
-        return _strip(by_alias[part].annotation) if part in by_alias else None
-    arguments = typing.get_args(model)
-    return _strip(arguments[-1]) if arguments else None
-
-
-def _strip(annotation: Any) -> Any:
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        choices = [choice for choice in typing.get_args(annotation) if choice is not type(None)]
-        return _strip(choices[0])
-    return annotation
-
-
-def _cross_check(config: RunConfig, file: str) -> list[Problem]:
-    return [
-        problem
-        for check in (_check_order, _check_targets, _check_inputs, _check_book, _check_search)
-        for problem in check(config, file)
-    ]
-
-
-def _check_order(config: RunConfig, file: str) -> list[Problem]:
-    needs = {"features": "bars", "labels": "bars", "dataset": "features", "train": "dataset"}
-    return [
-        Problem(section, "", f"needs the section '{needed}'", file=file)
-        for section, needed in needs.items()
-        if getattr(config, section) and not getattr(config, needed)
-    ]
-
-
-def _check_targets(config: RunConfig, file: str) -> list[Problem]:
-    targets = config.dataset.targets if config.dataset else ()
-    return [
-        Problem(
-            "dataset",
-            "target",
-            f"no label of this name; there are {', '.join(config.labels) or 'none'}",
-            name,
-            nearest(name, config.labels),
-            file,
-        )
-        for name in targets
-        if name not in config.labels
-    ]
-
-
-def _check_inputs(config: RunConfig, file: str) -> list[Problem]:
-    if not (config.train and config.dataset):
-        return []
-    streams = list(config.dataset.streams)
-    return [
-        Problem(
-            "train",
-            f"models.{index}.inputs",
-            f"no stream of this name; there are {', '.join(streams)}",
-            name,
-            nearest(name, streams),
-            file,
-        )
-        for index, model in enumerate(config.train.models)
-        for name in model.inputs or ()
-        if name not in streams
-    ]
-
-
-def _check_book(config: RunConfig, file: str) -> list[Problem]:
-    problems = []
-    if config.book and config.book.stream not in config.ingest:
-        problems.append(
-            Problem(
-                "book",
-                "stream",
-                "no ingest stream of this name",
-                config.book.stream,
-                nearest(config.book.stream, config.ingest),
-                file,
-            )
-        )
-    for name, stream in (config.dataset.streams if config.dataset else {}).items():
-        if stream.from_ == "book" and not config.book:
-            problems.append(Problem("dataset", f"streams.{name}.from", "needs the section 'book'", "book", file=file))
-    return problems
-
-
-def _check_search(config: RunConfig, file: str) -> list[Problem]:
-    titles = [model.title for model in config.train.models] if config.train else []
-    if config.search and config.search.model and config.search.model not in titles:
-        return [
-            Problem(
-                "search",
-                "model",
-                f"no model of this name; there are {', '.join(titles)}",
-                config.search.model,
-                nearest(config.search.model, titles),
-                file,
-            )
-        ]
-    return []
+        raise ConfigError(problems(error.errors(), (), model, where)) from error

@@ -9,9 +9,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gpu_pipeline.core.config import read_yaml
 from gpu_pipeline.core.errors import ConfigError, InputError, Problem, nearest
 from gpu_pipeline.core.plugins import Options
+from gpu_pipeline.core.runfile import read_yaml
 from gpu_pipeline.core.units import format_step, parse_duration
 from gpu_pipeline.features._feature import Feature, find
 

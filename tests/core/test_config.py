@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from gpu_pipeline.core.config import apply_overrides, check_config, load_config, read_yaml, write_yaml
+from gpu_pipeline.core.config import check_config, load_config
 from gpu_pipeline.core.errors import ConfigError, InputError
+from gpu_pipeline.core.runfile import apply_overrides, read_yaml, write_yaml
 
 GOOD: dict[str, Any] = {
     "name": "t",

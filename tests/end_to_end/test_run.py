@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from gpu_pipeline import pipeline
-from gpu_pipeline.core.config import check_config, load_config, write_yaml
+from gpu_pipeline.core.config import check_config, load_config
+from gpu_pipeline.core.runfile import write_yaml
 from gpu_pipeline.core.store import digest_file
 from gpu_pipeline.core.trace import Trace
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from gpu_pipeline.core.config import write_yaml
+from gpu_pipeline.core.runfile import write_yaml
 from train.__main__ import main
 
 ROOT = Path(__file__).resolve().parents[2]

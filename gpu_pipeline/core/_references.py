@@ -1,0 +1,98 @@
+"""Names in one section of a run file that must stand in another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gpu_pipeline.core.errors import Problem, nearest
+
+if TYPE_CHECKING:
+    from gpu_pipeline.core.config import RunConfig
+
+
+def check_references(config: RunConfig, file: str) -> list[Problem]:
+    """Every name that points nowhere, and every section that lacks the one it needs."""
+    return [
+        problem
+        for check in (_check_order, _check_targets, _check_inputs, _check_book, _check_search)
+        for problem in check(config, file)
+    ]
+
+
+def _check_order(config: RunConfig, file: str) -> list[Problem]:
+    needs = {"features": "bars", "labels": "bars", "dataset": "features", "train": "dataset"}
+    return [
+        Problem(section, "", f"needs the section '{needed}'", file=file)
+        for section, needed in needs.items()
+        if getattr(config, section) and not getattr(config, needed)
+    ]
+
+
+def _check_targets(config: RunConfig, file: str) -> list[Problem]:
+    targets = config.dataset.targets if config.dataset else ()
+    return [
+        Problem(
+            "dataset",
+            "target",
+            f"no label of this name; there are {', '.join(config.labels) or 'none'}",
+            name,
+            nearest(name, config.labels),
+            file,
+        )
+        for name in targets
+        if name not in config.labels
+    ]
+
+
+def _check_inputs(config: RunConfig, file: str) -> list[Problem]:
+    if not (config.train and config.dataset):
+        return []
+    streams = list(config.dataset.streams)
+    return [
+        Problem(
+            "train",
+            f"models.{index}.inputs",
+            f"no stream of this name; there are {', '.join(streams)}",
+            name,
+            nearest(name, streams),
+            file,
+        )
+        for index, model in enumerate(config.train.models)
+        for name in model.inputs or ()
+        if name not in streams
+    ]
+
+
+def _check_book(config: RunConfig, file: str) -> list[Problem]:
+    problems = []
+    if config.book and config.book.stream not in config.ingest:
+        problems.append(
+            Problem(
+                "book",
+                "stream",
+                "no ingest stream of this name",
+                config.book.stream,
+                nearest(config.book.stream, config.ingest),
+                file,
+            )
+        )
+    for name, stream in (config.dataset.streams if config.dataset else {}).items():
+        if stream.from_ == "book" and not config.book:
+            problems.append(Problem("dataset", f"streams.{name}.from", "needs the section 'book'", "book", file=file))
+    return problems
+
+
+def _check_search(config: RunConfig, file: str) -> list[Problem]:
+    titles = [model.title for model in config.train.models] if config.train else []
+    if config.search and config.search.model and config.search.model not in titles:
+        return [
+            Problem(
+                "search",
+                "model",
+                f"no model of this name; there are {', '.join(titles)}",
+                config.search.model,
+                nearest(config.search.model, titles),
+                file,
+            )
+        ]
+    return []
