@@ -21,7 +21,7 @@ TORCH = "torch==2.13.0"
 # Where PyTorch publishes its CPU builds; asked only when no configured index has one.
 CPU_BUILDS = "https://download.pytorch.org/whl/cpu"
 # Sums of the wheels that pip named on Python 3.11, x86_64.
-DOWNLOAD = {"cpu": "about 0.6 GB", "gpu": "about 4 GB"}
+DOWNLOAD = {"cpu": "about 0.8 GB", "gpu": "about 4 GB"}
 
 
 def say(text: str) -> None:
