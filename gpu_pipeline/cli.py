@@ -22,6 +22,8 @@ from gpu_pipeline.core.trace import Trace, log
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="From raw market data to judged models.")
 out = Console() if sys.stdout.isatty() else Console(width=140)
 err = Console(stderr=True)
+# Typer catches Ctrl-C and returns this.
+INTERRUPTED = 130
 
 ConfigFile = Annotated[Path, typer.Argument(help="the run file", show_default=False)]
 Overrides = Annotated[list[str] | None, typer.Argument(help="key=value pairs that replace keys of the run file")]
@@ -187,10 +189,9 @@ def main(arguments: list[str] | None = None) -> int:
     _log_to_terminal()
     try:
         code = app(args=arguments, standalone_mode=False)
+        if code == INTERRUPTED:
+            err.print("stopped; the same command goes on where it was", highlight=False)
         return code if isinstance(code, int) else 0
-    except KeyboardInterrupt:
-        err.print("stopped; the same command goes on where it was", highlight=False)
-        return 130
     except PipelineError as error:
         err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         return error.exit_code

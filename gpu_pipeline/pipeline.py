@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,9 +17,10 @@ import torch
 from gpu_pipeline.bars import _stage as bars_stage
 from gpu_pipeline.book import _stage as book_stage
 from gpu_pipeline.core import plugins
-from gpu_pipeline.core.config import STAGES, RunConfig, check_config, plain, read_yaml, write_yaml
+from gpu_pipeline.core.config import STAGES, RunConfig, check_config, plain
 from gpu_pipeline.core.device import DeviceChoice, choose_device
-from gpu_pipeline.core.errors import EnvironmentProblem, InputError
+from gpu_pipeline.core.errors import InputError
+from gpu_pipeline.core.runfile import read_yaml, write_yaml
 from gpu_pipeline.core.schema import Bars, Depth, Features, Labels, Symbol, Trades
 from gpu_pipeline.core.store import Output, Store, digest_code, digest_of, link, lock, read_json, read_table, write_text
 from gpu_pipeline.core.trace import StageRecord, Trace, log
@@ -34,6 +34,7 @@ from gpu_pipeline.labels import _stage as labels_stage
 from train import report as report_stage
 from train import stage as train_stage
 from train import tune as search
+from train.launch import launch
 
 _CPU = torch.device("cpu")
 _PROJECT = Path(__file__).resolve().parent.parent
@@ -278,7 +279,8 @@ def _labels(this: Run) -> Output:
 
 def _dataset(this: Run) -> Output:
     outputs, device = this.outputs, this.device
-    section = {"dataset": this.config.section("dataset"), "device": device.type, "shards": dataset_stage.sharded(this.config)}
+    shards = dataset_stage.sharded(this.config)
+    section = {"dataset": this.config.section("dataset"), "device": device.type, "shards": shards}
     inputs = {str(name): outputs[name].key for name in ("features", "labels", "book") if name in outputs}
     write = partial(
         dataset_stage.write,
@@ -301,7 +303,8 @@ def _train(this: Run) -> None:
     processes = _processes(config, this.device)
     with this.trace.stage("train") as record:
         if processes > 1 and not ready:
-            _torchrun(this, processes)
+            log.info("train: in %d processes", processes)
+            launch(processes, [str(this.folder / "config.yaml")])
         this.models = train_stage.train_all(
             config, source.path, this.store, this.folder, this.device, this.trace, report=this.report
         )
@@ -319,22 +322,6 @@ def _processes(config: RunConfig, device: torch.device) -> int:
     if config.train.processes == "auto":
         return torch.cuda.device_count() if device.type == "cuda" else 1
     return config.train.processes
-
-
-def _torchrun(this: Run, processes: int) -> None:
-    """Trains in `processes` processes; what they finish is then found in the store."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    command += ["-m", "train", str(this.folder / "config.yaml")]
-    log.info("starting %s", " ".join(command[1:]))
-    done = subprocess.run(
-        command,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(_PROJECT), os.environ.get("PYTHONPATH")]))},
-        check=False,
-    )
-    if done.returncode:
-        raise EnvironmentProblem(
-            f"training in {processes} processes ended with code {done.returncode}; its messages are above"
-        )
 
 
 def _evaluate(this: Run) -> None:

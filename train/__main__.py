@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
+import shlex
+import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,10 +16,13 @@ from gpu_pipeline.core.config import RunConfig, load_config
 from gpu_pipeline.core.errors import BUG, OK, InputError, PipelineError
 from gpu_pipeline.core.store import MANIFEST, Store
 from gpu_pipeline.core.trace import Trace
+from train.launch import LAUNCHED, note_error
 from train.parallel import Ranks, start
 from train.stage import train_all
 
 log = logging.getLogger("gpu_pipeline")
+# A process that lost its partner to an error waits to be ended with it, before it calls that a bug.
+AFTER_THE_FIRST = 3.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,34 +30,48 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m train", description=__doc__)
     parser.add_argument("config", type=Path, help="run file")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="for example train.epochs=5")
+    parser.add_argument(LAUNCHED, action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     trace = Trace()
+    signal.signal(signal.SIGTERM, _stop)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         config = load_config(given.config, given.overrides)
-        folder = find_dataset(config, given.config)
+        folder = find_dataset(config, [given.config, *given.overrides])
         with start(config.device) as ranks:
             _train(config, folder, ranks, trace)
     except PipelineError as error:
-        trace.console.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        if not note_error(error) or (_rank() == 0 and not given.launched):
+            trace.console.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
     except Exception:
+        if _rank():
+            time.sleep(AFTER_THE_FIRST)
         log.exception("a bug of ours; please report it with this traceback")
         return BUG
     return OK
 
 
-def find_dataset(config: RunConfig, file: Path) -> Path:
-    """The run's dataset folder.
+def _stop(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
+def _rank() -> int:
+    return int(os.environ.get("RANK", "0"))
+
+
+def find_dataset(config: RunConfig, command: Sequence[object]) -> Path:
+    """The run's dataset folder; `command` is the run file and its key=value pairs.
 
     Raises:
         InputError: the dataset has not been made; names the command that makes it.
     """
     folder = Path(config.runs) / config.name / "dataset"
     if not (folder / MANIFEST).is_file():
-        raise InputError(f"{folder}: there is no finished dataset; run: gpu-pipeline run {file} --to dataset")
+        shown = " ".join(shlex.quote(str(part)) for part in command)
+        raise InputError(f"{folder}: there is no finished dataset; run: gpu-pipeline run {shown} --to dataset")
     return folder
 
 
