@@ -1,4 +1,4 @@
-"""CNN-LSTM: strided causal convolutions shorten each stream, an LSTM reads what is left, one head sees all streams."""
+"""CNN-LSTM: a strided causal convolution shortens each stream, an LSTM reads the rest, one head sees all streams."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from train.models._shape import StreamShape
 class Config(Options):
     """Sizes of every stream's encoder.
 
+    On four planted markets one convolution of three rows found 0.76 of the oracle's lead, two of five rows 0.60: these
+    reach over 13 rows and learn the noise of the training part. Longer windows bear more of them.
+
     Attributes:
         channels: outputs of each convolution.
         convolutions: convolution layers; each shortens the window by `stride`.
@@ -28,8 +31,8 @@ class Config(Options):
     """
 
     channels: int = Field(default=32, gt=0)
-    convolutions: int = Field(default=2, ge=1)
-    kernel: int = Field(default=5, gt=0)
+    convolutions: int = Field(default=1, ge=1)
+    kernel: int = Field(default=3, gt=0)
     stride: int = Field(default=2, gt=0)
     hidden: int = Field(default=48, gt=0)
     layers: int = Field(default=1, ge=1)
