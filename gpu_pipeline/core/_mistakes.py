@@ -5,6 +5,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic import BaseModel
@@ -23,12 +24,26 @@ def problems(errors: Sequence[Any], prefix: tuple[Any, ...], model: Any, file: s
             found += problems(inner, location, context["model"], file)
         else:
             found.append(_problem(error, location, model, file))
-    return found
+    return _one_each(found)
+
+
+def _one_each(found: Sequence[Problem]) -> list[Problem]:
+    """A key of several types is one mistake, though none of them takes the value."""
+    merged: dict[tuple[str, str], Problem] = {}
+    for problem in found:
+        place = (problem.section, problem.key)
+        first = merged.get(place)
+        both = first and replace(
+            first, message=f"{first.message}; or {problem.message}", nearest=first.nearest or problem.nearest
+        )
+        merged[place] = both or problem
+    return list(merged.values())
 
 
 def _is_tag(part: Any) -> bool:
     return isinstance(part, str) and (
-        part in {"str", "int", "float", "bool"} or part.startswith(("list[", "dict[", "function-", "literal["))
+        part in {"str", "int", "float", "bool"}
+        or part.startswith(("list[", "dict[", "function-", "literal[", "constrained-"))
     )
 
 

@@ -14,7 +14,7 @@ def check_references(config: RunConfig, file: str) -> list[Problem]:
     """Every name that points nowhere, and every section that lacks the one it needs."""
     return [
         problem
-        for check in (_check_order, _check_targets, _check_inputs, _check_book, _check_search)
+        for check in (_check_order, _check_trades, _check_targets, _check_inputs, _check_book, _check_search)
         for problem in check(config, file)
     ]
 
@@ -26,6 +26,13 @@ def _check_order(config: RunConfig, file: str) -> list[Problem]:
         for section, needed in needs.items()
         if getattr(config, section) and not getattr(config, needed)
     ]
+
+
+def _check_trades(config: RunConfig, file: str) -> list[Problem]:
+    if config.bars is None or "trades" in config.ingest:
+        return []
+    near = nearest("trades", config.ingest)
+    return [Problem("ingest", "", "bars are made of the stream 'trades', which is not there", near, file=file)]
 
 
 def _check_targets(config: RunConfig, file: str) -> list[Problem]:

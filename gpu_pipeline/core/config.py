@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
@@ -16,7 +17,7 @@ from gpu_pipeline.core._references import check_references
 from gpu_pipeline.core.errors import ConfigError, InputError, nearest
 from gpu_pipeline.core.plugins import Options
 from gpu_pipeline.core.runfile import apply_overrides, read_yaml
-from gpu_pipeline.core.units import format_step, parse_duration, parse_instant
+from gpu_pipeline.core.units import format_step, in_zone, parse_duration, parse_instant
 
 STAGES = ("ingest", "bars", "book", "features", "labels", "dataset", "train", "evaluate", "report")
 
@@ -31,7 +32,10 @@ def _duration(value: Any) -> Any:
 
 
 def _step(value: Any) -> Any:
-    return format_step(parse_duration(value))
+    step_ns = parse_duration(value)
+    if step_ns <= 0:
+        raise ValueError(f"a step must be longer than 0, got {value}")
+    return format_step(step_ns)
 
 
 def _instant(value: Any) -> Any:
@@ -40,10 +44,19 @@ def _instant(value: Any) -> Any:
     return None if value is None else str(value)
 
 
+def _zone(value: Any) -> Any:
+    try:
+        ZoneInfo(value)
+    except (TypeError, ValueError, KeyError, OSError) as error:
+        raise ValueError(f"'{value}' is no time zone; write an IANA name, for example Europe/Berlin") from error
+    return value
+
+
 Number = Annotated[Decimal, BeforeValidator(_decimal), Field(gt=0)]
 Duration = Annotated[str | int, BeforeValidator(_duration)]
 Step = Annotated[str, BeforeValidator(_step)]
 Instant = Annotated[str | None, BeforeValidator(_instant)]
+Zone = Annotated[str, BeforeValidator(_zone)]
 Section = TypeVar("Section", bound=BaseModel)
 
 
@@ -100,7 +113,7 @@ class SymbolOptions(Options):
     multiplier: Number = Decimal(1)
     inverse: bool = False
     quote: str = "USDT"
-    timezone: str = "UTC"
+    timezone: Zone = "UTC"
     fee_bps: float | None = Field(default=None, ge=0)
 
 
@@ -116,6 +129,12 @@ class SourceSection(PluginSection):
     limit: int | None = Field(default=None, gt=0)
     on_bad_row: Literal["error", "drop"] = "error"
     verify: bool = True
+
+    @model_validator(mode="after")
+    def _some_time(self) -> Self:
+        if self.start and self.end and parse_instant(self.start) >= parse_instant(self.end):
+            raise ValueError(f"start must be before end (values {self.start} and {self.end})")
+        return self
 
 
 class Resolution(Options):
@@ -159,7 +178,16 @@ class BarsSection(PluginSection):
                 raise ValueError(
                     f"resolution '{name}' is of '{resolution.of}', which is not defined before it ({', '.join(seen)})"
                 )
+            if name in seen:
+                raise ValueError(f"resolution '{name}' is the bar type itself; give it another name")
             seen.append(name)
+        return self
+
+    @model_validator(mode="after")
+    def _steps_once(self) -> Self:
+        twice = [step for step in self.time if self.time.count(step) > 1]
+        if twice:
+            raise ValueError(f"time: the step {twice[0]} is there twice; name it once")
         return self
 
 
@@ -250,7 +278,7 @@ class ModelSection(PluginSection):
     KIND = "models"
 
     name: str
-    inputs: list[str] | None = None
+    inputs: list[str] | None = Field(default=None, min_length=1)
     label: str | None = None
 
     @property
@@ -273,7 +301,7 @@ class TrainSection(Options):
 
     models: list[ModelSection] = Field(min_length=1)
     loader: str = "device"
-    processes: int | Literal["auto"] = "auto"
+    processes: Annotated[int, Field(gt=0)] | Literal["auto"] = "auto"
     epochs: int = Field(default=20, gt=0)
     batch_size: int = Field(default=512, gt=0)
     optimizer: OptimizerSection = OptimizerSection()
@@ -304,6 +332,15 @@ class EvaluateSection(Options):
     metrics: list[str] = ["auc", "accuracy", "f1_macro", "f1_weighted", "log_loss"]
     resamples: int = Field(default=1000, ge=0)
     confidence: float = Field(default=0.95, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _known_metrics(self) -> Self:
+        for name in self.metrics:
+            try:
+                plugins.load("metrics", name)
+            except InputError as error:
+                raise ValueError(str(error)) from error
+        return self
 
 
 class SearchKey(Options):
@@ -338,10 +375,10 @@ class RunConfig(Options):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
-    seed: int = Field(default=7, ge=0)
+    seed: int = Field(default=7, ge=0, lt=2**63)
     runs: str = "runs"
-    timezone: str = "UTC"
-    display_timezone: str = "UTC"
+    timezone: Zone = "UTC"
+    display_timezone: Zone = "UTC"
     symbols: dict[str, SymbolOptions] = Field(min_length=1)
     ingest: dict[str, SourceSection] = Field(min_length=1)
     bars: BarsSection | None = None
@@ -360,9 +397,28 @@ class RunConfig(Options):
             return {**values, "symbols": {str(name): {} for name in values["symbols"]}}
         return values
 
+    @model_validator(mode="before")
+    @classmethod
+    def _local_times(cls, values: Any) -> Any:
+        """Writes the run's time zone behind every `start` and `end` that names none."""
+        zone = values.get("timezone", "UTC") if isinstance(values, Mapping) else "UTC"
+        if zone == "UTC" or not isinstance(values.get("ingest"), Mapping):
+            return values
+        return {**values, "ingest": {name: _with_zone(stream, zone) for name, stream in values["ingest"].items()}}
+
     def section(self, name: str) -> Any:
         """A section as plain values, for keys and manifests."""
         return plain(getattr(self, name))
+
+
+def _with_zone(stream: Any, zone: Any) -> Any:
+    """The stream as it is where something is wrong: its own check says what."""
+    if not isinstance(stream, Mapping):
+        return stream
+    try:
+        return {**stream, **{key: in_zone(stream[key], zone) for key in ("start", "end") if stream.get(key)}}
+    except (TypeError, ValueError, KeyError, OSError):
+        return stream
 
 
 def plain(value: Any) -> Any:

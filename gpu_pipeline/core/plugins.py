@@ -16,9 +16,9 @@ from gpu_pipeline.core.errors import InputError, nearest
 
 
 class Options(BaseModel):
-    """Base of every `Config`: frozen, and unknown keys are errors."""
+    """Base of every `Config`: frozen; unknown keys, NaN and infinity are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True)

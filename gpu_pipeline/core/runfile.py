@@ -27,7 +27,7 @@ def read_yaml(path: Path) -> Any:
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise InputError.at(path, f"cannot be read: {error}") from error
-    except YAMLError as error:
+    except (YAMLError, ValueError) as error:
         raise InputError.at(path, f"is not valid YAML: {' '.join(str(error).split())}") from error
 
 
@@ -57,8 +57,9 @@ def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[st
             raise InputError(f"override '{override}': write key=value, for example train.epochs=5")
         try:
             value = _parse_yaml(text)
-        except YAMLError as error:
-            raise InputError(f"override '{override}': the value is not valid YAML") from error
+        except (YAMLError, ValueError) as error:
+            why = " ".join(str(error).split())
+            raise InputError(f"override '{override}': the value is not valid YAML: {why}") from error
         _set(values, path.split("."), value, override)
     return values
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 _UNIT_NS = {
     "ns": 1,
@@ -56,6 +57,17 @@ def parse_instant(text: str) -> int:
         moment = moment.replace(tzinfo=dt.UTC)
     since = moment - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
     return (since.days * 86_400 + since.seconds) * 1_000_000_000 + since.microseconds * 1_000
+
+
+def in_zone(moment: object, zone: str) -> str:
+    """An ISO date or time with the offset of an IANA zone behind it, where it has none.
+
+    Raises:
+        ValueError: not an ISO 8601 date or time.
+        KeyError: no such zone.
+    """
+    local = dt.datetime.fromisoformat(str(moment))
+    return (local if local.tzinfo else local.replace(tzinfo=ZoneInfo(zone))).isoformat()
 
 
 def format_threshold(value: Decimal | int | float) -> str:

@@ -9,6 +9,7 @@ import pytest
 from gpu_pipeline.core.config import check_config, load_config
 from gpu_pipeline.core.errors import ConfigError, InputError
 from gpu_pipeline.core.runfile import apply_overrides, read_yaml, write_yaml
+from gpu_pipeline.core.units import parse_instant
 
 GOOD: dict[str, Any] = {
     "name": "t",
@@ -79,6 +80,21 @@ def test_six_mistakes_give_six_lines_each_naming_file_section_key_value_and_way_
         ("search", {"keys": {"train.epochs": {}}}, "needs 'choices', or 'low' and 'high'"),
         ("search", {"keys": {"a": {"choices": [1]}}, "model": "lstm"}, "no model of this name"),
         ("bars", None, "needs the section 'bars'"),
+        ("bars.time", ["0min"], "bars.time.0: a step must be longer than 0, got 0min"),
+        ("bars.time", ["1min", "60s"], "time: the step 1min is there twice"),
+        ("bars.resolutions", {"short": 10}, "resolution 'short' is the bar type itself"),
+        (
+            "ingest.trades",
+            {"source": "simulated", "start": "2024-12-01", "end": "2024-11-01"},
+            "start must be before end (values 2024-12-01 and 2024-11-01)",
+        ),
+        ("ingest", {"trade": {"source": "simulated"}}, "the stream 'trades', which is not there (value 'trade')"),
+        ("train.models", [{"name": "cnn_lstm", "inputs": []}], "train.models.0.inputs: List should have at least 1"),
+        ("train.optimizer", {"lr": float("inf")}, "train.optimizer.lr: Input should be a finite number"),
+        ("train.processes", 0, "train.processes: Input should be greater than 0; or Input should be 'auto' (value 0)"),
+        ("evaluate", {"metrics": ["aucc"]}, "did you mean 'auc'?"),
+        ("seed", 1 << 63, "seed: Input should be less than"),
+        ("timezone", "Mars/Olympus", "'Mars/Olympus' is no time zone; write an IANA name"),
     ],
 )
 def test_each_mistake_says_what_and_how(path: str, value: Any, expected: str) -> None:
@@ -89,6 +105,20 @@ def test_each_mistake_says_what_and_how(path: str, value: Any, expected: str) ->
         node = node[parent]
     node[last] = value
     assert any(expected in line for line in lines_of(bad)), lines_of(bad)
+
+
+def test_times_without_a_zone_are_in_the_zone_of_the_run() -> None:
+    stream = {"source": "simulated", "start": "2024-07-01", "end": "2024-07-02T00:00:00Z"}
+    trades = check_config({**GOOD, "timezone": "Europe/Berlin", "ingest": {"trades": stream}}).ingest["trades"]
+    assert trades.start is not None and parse_instant(trades.start) == parse_instant("2024-06-30T22:00:00")
+    assert trades.end is not None and parse_instant(trades.end) == parse_instant("2024-07-02")
+
+
+def test_a_date_that_does_not_exist_is_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text("start: 2024-13-01\n")
+    with pytest.raises(InputError, match=r"is not valid YAML: month must be in 1\.\.12"):
+        read_yaml(file)
 
 
 def test_scalars_follow_yaml_1_2(tmp_path: Path) -> None:
@@ -127,6 +157,7 @@ def test_overrides_reach_nested_keys_and_list_items() -> None:
         ("train.models.4.name=x", "'4' is no item of a list of 1"),
         ("name.x=1", "'name' is a plain value and has no key 'x'"),
         ("name=[1", "the value is not valid YAML"),
+        ("ingest.trades.start=2024-13-01", "the value is not valid YAML: month must be in 1"),
     ],
 )
 def test_bad_overrides_say_why(override: str, message: str) -> None:
