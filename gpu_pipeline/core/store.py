@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -19,8 +20,20 @@ import pyarrow.parquet as pq
 
 from gpu_pipeline.core.errors import Busy, EnvironmentProblem, InputError
 
+log = logging.getLogger("gpu_pipeline")
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
+
+
+@contextmanager
+def _environment(path: Path) -> Iterator[None]:
+    """What the system refuses, as one line that says where."""
+    try:
+        yield
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"{path}: cannot write ({error.strerror}); free space or choose another folder"
+        ) from error
 
 
 @contextmanager
@@ -32,19 +45,16 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     """
     temporary = ""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise EnvironmentProblem(
-            f"{path}: cannot write ({error.strerror}); free space or choose another folder"
-        ) from error
+        with _environment(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+            with os.fdopen(handle, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+            _sync_folder(path.parent)
     finally:
         if temporary:
             Path(temporary).unlink(missing_ok=True)
@@ -160,15 +170,21 @@ def lock(folder: Path) -> Iterator[None]:
     Raises:
         Busy: another process holds it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise Busy(
-                f"{folder}: another process holds this run; wait for it, or give this one another name="
-            ) from error
+    with _environment(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("w")
+    with file:
+        if not _flock(file):
+            raise Busy(f"{folder}: another process holds this run; wait for it, or give this one another name=")
         yield
+
+
+def _flock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -188,11 +204,21 @@ class Output:
         """Opens a finished folder.
 
         Raises:
-            InputError: there is no manifest, so the stage's output does not exist.
+            InputError: there is no manifest, so the stage's output does not exist; or a file is missing or cut.
         """
         if not (folder / MANIFEST).is_file():
             raise InputError(f"{folder}: no finished output of stage '{stage or folder.name}' here; run it first")
-        return cls(folder.resolve(), read_json(folder / MANIFEST))
+        output = cls(folder.resolve(), read_json(folder / MANIFEST))
+        for name, entry in output.manifest["files"].items():
+            _check_size(output.path / name, int(entry["bytes"]))
+        return output
+
+
+def _check_size(path: Path, size: int) -> None:
+    found = path.stat().st_size if path.is_file() else None
+    if found != size:
+        rule = "is missing" if found is None else f"has {found:,} bytes, and the manifest says {size:,}"
+        raise InputError.at(path, rule, fix="run the stage that wrote it again")
 
 
 @dataclass(frozen=True)
@@ -213,9 +239,32 @@ class Store:
         return digest
 
     def find(self, stage: str, key: str) -> Output | None:
-        """The finished output of this key, or None."""
+        """The finished output of this key, or None; a damaged one is none, and is named in the log.
+
+        Files are compared with the manifest's sha256 once, and again when their size, time or place changed.
+        """
         folder = self.root / stage / key
-        return Output.at(folder) if (folder / MANIFEST).is_file() else None
+        if not (folder / MANIFEST).is_file():
+            return None
+        try:
+            output = Output.at(folder)
+            self._compare(stage, output)
+        except InputError as error:
+            log.warning("%s: what is stored is damaged and is made again (%s)", stage, error)
+            return None
+        return output
+
+    def _compare(self, stage: str, output: Output) -> None:
+        memo = self._memo(stage, output)
+        if memo.is_file() and memo.read_text() == _stamp(output):
+            return
+        wrong = verify(output)
+        if wrong:
+            raise InputError(wrong[0])
+        write_text(memo, _stamp(output))
+
+    def _memo(self, stage: str, output: Output) -> Path:
+        return self.root / "digests" / f"{stage}.{output.path.name}"
 
     def make(
         self, stage: str, key: str, config: Any, inputs: Mapping[str, str], write: Callable[[Path], Mapping[str, Any]]
@@ -223,11 +272,34 @@ class Store:
         """Runs `write(folder)` in a temporary folder, adds the manifest last and renames it into place.
 
         `write` returns what the manifest says of the content: rows, totals, time span, scales, counts;
-        plain values, no timings.
+        plain values, no timings. Where another process makes the same output, its result is waited for and taken.
         """
+        with self._alone(stage, key) as waited:
+            made = self.find(stage, key) if waited else None
+            return made or self._make(stage, key, config, inputs, write)
+
+    @contextmanager
+    def _alone(self, stage: str, key: str) -> Iterator[bool]:
+        """Holds one key against other processes; True where it had to wait. What a killed one left behind goes."""
+        with _environment(self.root / "locks"):
+            (self.root / "locks").mkdir(parents=True, exist_ok=True)
+            file = (self.root / "locks" / f"{stage}.{key}").open("w")
+        with file:
+            waited = not _flock(file)
+            if waited:
+                log.info("%s: another run is making this; waiting for it", stage)
+                fcntl.flock(file, fcntl.LOCK_EX)
+            for left in (self.root / stage).glob(f".{key[:16]}.*"):
+                shutil.rmtree(left, ignore_errors=True)
+            yield waited
+
+    def _make(
+        self, stage: str, key: str, config: Any, inputs: Mapping[str, str], write: Callable[[Path], Mapping[str, Any]]
+    ) -> Output:
         target = self.root / stage / key
-        target.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{key[:16]}."))
+        with _environment(target.parent):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{key[:16]}."))
         try:
             content = write(folder)
             manifest = {
@@ -240,10 +312,19 @@ class Store:
                 "files": _file_list(folder),
             }
             write_json(folder / MANIFEST, manifest)
-            _put(folder, target)
+            with _environment(target):
+                _put(folder, target)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        return Output.at(target, stage)
+        output = Output.at(target, stage)
+        write_text(self._memo(stage, output), _stamp(output))
+        return output
+
+
+def _stamp(output: Output) -> str:
+    """Changes whenever a file of the output is written again or replaced."""
+    stats = {name: (output.path / name).stat() for name in output.manifest["files"]}
+    return digest_of({name: [stat.st_size, stat.st_mtime_ns, stat.st_ino] for name, stat in stats.items()})
 
 
 def _file_list(folder: Path) -> dict[str, dict[str, Any]]:
@@ -266,11 +347,12 @@ def _put(folder: Path, target: Path) -> None:
 
 def link(run_folder: Path, name: str, output: Output) -> None:
     """Points `run_folder/name` at a finished output by a relative symbolic link, replaced atomically."""
-    run_folder.mkdir(parents=True, exist_ok=True)
-    temporary = run_folder / f".{name}.{os.getpid()}"
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(os.path.relpath(output.path, run_folder))
-    os.replace(temporary, run_folder / name)
+    with _environment(run_folder / name):
+        run_folder.mkdir(parents=True, exist_ok=True)
+        temporary = run_folder / f".{name}.{os.getpid()}"
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(os.path.relpath(output.path, run_folder))
+        os.replace(temporary, run_folder / name)
 
 
 def verify(output: Output) -> list[str]:

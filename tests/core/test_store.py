@@ -54,6 +54,52 @@ def test_a_stage_that_fails_leaves_nothing(tmp_path: Path) -> None:
     assert list((tmp_path / "bars").iterdir()) == []
 
 
+@pytest.mark.parametrize("damage", ["delete", "cut", "flip", "manifest"])
+def test_a_damaged_output_is_named_and_made_again(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store(tmp_path)
+    file = make(store).path / ("manifest.json" if damage == "manifest" else "a.txt")
+    assert store.find("bars", "k") is not None
+    if damage == "delete":
+        file.unlink()
+    else:
+        file.write_bytes({"cut": b"he", "flip": b"hellO", "manifest": b"{"}[damage])
+    assert store.find("bars", "k") is None
+    assert "bars: what is stored is damaged and is made again" in caplog.text and file.name in caplog.text
+    assert (make(store).path / "a.txt").read_text() == "hello"
+    assert store.find("bars", "k") is not None
+
+
+def test_an_output_with_a_missing_file_does_not_open(tmp_path: Path) -> None:
+    output = make(Store(tmp_path))
+    (output.path / "a.txt").unlink()
+    with pytest.raises(InputError, match=r"a\.txt: is missing; run the stage that wrote it again"):
+        Output.at(output.path)
+
+
+def _made_slowly(root: Path, begun: Path) -> None:
+    def write(folder: Path) -> dict[str, int]:
+        begun.touch()
+        time.sleep(1.0)
+        write_text(folder / "a.txt", "theirs")
+        return {}
+
+    Store(root).make("bars", "k", {}, {}, write)
+
+
+def test_two_processes_do_not_make_one_output_twice(tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    process = multiprocessing.get_context("spawn").Process(target=_made_slowly, args=(tmp_path / "s", begun))
+    process.start()
+    deadline = time.monotonic() + 60
+    while not begun.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    mine = make(Store(tmp_path / "s"))
+    process.join()
+    assert (mine.path / "a.txt").read_text() == "theirs"
+
+
 def test_damage_is_found(tmp_path: Path) -> None:
     output = make(Store(tmp_path))
     (output.path / "a.txt").write_text("other")
@@ -86,6 +132,7 @@ def test_a_killed_stage_reruns_to_the_same_bytes(tmp_path: Path) -> None:
     assert store.find("bars", "k") is None
     again, clean = make(store), make(Store(tmp_path / "other"))
     assert again.manifest == clean.manifest
+    assert [path.name for path in (tmp_path / "s" / "bars").iterdir()] == ["k"]
 
 
 def test_a_forced_rerun_replaces_the_output(tmp_path: Path) -> None:
@@ -126,6 +173,10 @@ def test_a_folder_that_cannot_be_made_is_an_environment_error(tmp_path: Path) ->
     folder.write_text("not a folder")
     with pytest.raises(EnvironmentProblem, match="cannot write"), atomic_file(folder / "x"):
         pass
+    with pytest.raises(EnvironmentProblem, match="cannot write"), lock(folder / "run"):
+        pass
+    with pytest.raises(EnvironmentProblem, match="cannot write"):
+        make(Store(folder))
 
 
 def test_tables_keep_values_metadata_and_checksums(tmp_path: Path) -> None:
