@@ -13,7 +13,7 @@ _PUBLIC = {
     "make_bars": "gpu_pipeline.bars._make",
     "make_features": "gpu_pipeline.features._make",
     "make_labels": "gpu_pipeline.labels._make",
-    "load_run": "gpu_pipeline.pipeline",
+    "load_run": "gpu_pipeline.results",
 }
 __all__ = ["__version__", *_PUBLIC]
 

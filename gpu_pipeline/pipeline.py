@@ -1,4 +1,4 @@
-"""The composition root: the picture of the data flow, and the only file that imports every stage."""
+"""The composition root: the picture of the data flow; beside it only `results` knows every stage."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from gpu_pipeline.core.config import STAGES, RunConfig, check_config, plain
 from gpu_pipeline.core.device import DeviceChoice, choose_device
 from gpu_pipeline.core.errors import InputError
 from gpu_pipeline.core.runfile import read_yaml, write_yaml
-from gpu_pipeline.core.schema import Bars, Depth, Features, Labels, Symbol, Trades
-from gpu_pipeline.core.store import Output, Store, digest_code, digest_of, link, lock, read_json, read_table, write_text
+from gpu_pipeline.core.schema import Symbol
+from gpu_pipeline.core.store import Output, Store, digest_code, digest_of, link, lock, read_json, write_text
 from gpu_pipeline.core.trace import StageRecord, Trace, log
 from gpu_pipeline.dataset import _stage as dataset_stage
-from gpu_pipeline.dataset.data import Dataset, load_dataset
+from gpu_pipeline.dataset.data import load_dataset
 from gpu_pipeline.features import _stage as features_stage
 from gpu_pipeline.features._feature import catalogue
 from gpu_pipeline.features._set import read_include, read_set
@@ -36,7 +36,6 @@ from train import stage as train_stage
 from train import tune as search
 from train.launch import launch
 
-_CPU = torch.device("cpu")
 _PROJECT = Path(__file__).resolve().parent.parent
 _CODE = {
     "ingest": ("gpu_pipeline/ingest",),
@@ -381,7 +380,8 @@ def _log_file(folder: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        log.debug("the run stopped", exc_info=True)
+        stopped = log.makeRecord(log.name, logging.ERROR, __file__, 0, "the run stopped", (), sys.exc_info())
+        handler.handle(stopped)
         raise
     finally:
         root.removeHandler(handler)
@@ -448,77 +448,3 @@ def _implementations(device: torch.device) -> dict[str, str]:
     names = [info.name for info in pkgutil.iter_modules(kernels.__path__) if not info.name.startswith("_")]
     cuda = "CUDA kernel (numba-cuda or Triton)"
     return dict.fromkeys(names, cuda if device.type == "cuda" else "CPU loop (numba)")
-
-
-@dataclass(frozen=True)
-class LoadedRun:
-    """Everything a run made, as frames; each is read when asked for."""
-
-    folder: Path
-
-    def _output(self, name: str) -> Output:
-        return Output.at(self.folder / name, name)
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """The run file with every default written out."""
-        values: dict[str, Any] = read_yaml(self.folder / "config.yaml")
-        return values
-
-    @property
-    def symbols(self) -> dict[str, Symbol]:
-        """Instruments by name."""
-        return ingest_stage.load_symbols(self._output("clean").manifest)
-
-    @property
-    def metrics(self) -> dict[str, Any]:
-        """metrics.json."""
-        values: dict[str, Any] = read_json(self.folder / "metrics.json")
-        return values
-
-    @property
-    def predictions(self) -> Any:
-        """predictions.parquet as a pandas frame."""
-        return read_table(self.folder / "predictions.parquet").to_pandas()
-
-    def trades(self, symbol: str | None = None) -> Trades:
-        """Clean trades of a symbol (the first one where none is named)."""
-        chosen = self._symbol(symbol)
-        return Trades.concat(list(ingest_stage.load_trades(self._output("clean").path, chosen, _CPU)))
-
-    def bars(self, resolution: str = "short", symbol: str | None = None) -> Bars:
-        """Complete bars of one resolution."""
-        return bars_stage.load(self._output("bars").path, self._symbol(symbol), resolution, _CPU)
-
-    def book(self, symbol: str | None = None) -> Depth:
-        """The depth tensor."""
-        return book_stage.load(self._output("book").path, self._symbol(symbol), _CPU)
-
-    def features(self, symbol: str | None = None) -> Features:
-        """Feature columns beside the short bars."""
-        return features_stage.load(self._output("features").path, self._symbol(symbol), _CPU)
-
-    def labels(self, name: str, symbol: str | None = None) -> Labels:
-        """One named label."""
-        return labels_stage.load(self._output("labels").path, self._symbol(symbol), name, _CPU)
-
-    def dataset(self) -> Dataset:
-        """Streams and samples as the models see them."""
-        return load_dataset(self._output("dataset").path, _CPU)
-
-    def _symbol(self, name: str | None) -> Symbol:
-        symbols = self.symbols
-        if name is not None and name not in symbols:
-            raise InputError(f"run {self.folder.name} has no symbol '{name}'; it has {', '.join(symbols)}")
-        return symbols[name] if name else next(iter(symbols.values()))
-
-
-def load_run(folder: str | Path) -> LoadedRun:
-    """Opens a run's folder.
-
-    Raises:
-        InputError: there is no run here.
-    """
-    if not (Path(folder) / "config.yaml").is_file():
-        raise InputError(f"{folder}: no run here (no config.yaml); a run's folder is runs/NAME")
-    return LoadedRun(Path(folder))

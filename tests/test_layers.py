@@ -23,7 +23,13 @@ ALLOWED = {
     "live": {"core", "kernels", "bars", "book", "features", "dataset"},
     "train": {"core", "dataset", "kernels"},
 }
-ROOT_FILES = {"gpu_pipeline", "gpu_pipeline.pipeline", "gpu_pipeline.cli", "gpu_pipeline.__main__"}
+ROOT_FILES = {
+    "gpu_pipeline",
+    "gpu_pipeline.pipeline",
+    "gpu_pipeline.results",
+    "gpu_pipeline.cli",
+    "gpu_pipeline.__main__",
+}
 
 
 def modules() -> dict[str, Path]:
