@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import signal
 import sys
@@ -15,9 +16,14 @@ from rich.logging import RichHandler
 from rich.table import Table
 
 from gpu_pipeline.core.config import STAGES, load_config
-from gpu_pipeline.core.errors import BUG, InputError, PipelineError, nearest
+from gpu_pipeline.core.errors import BAD_INPUT, BUG, ENVIRONMENT, InputError, PipelineError, nearest
 from gpu_pipeline.core.plugins import KINDS
 from gpu_pipeline.core.trace import Trace, log
+
+REFUSALS = frozenset(
+    getattr(errno, name)
+    for name in ("EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "EFBIG", "EIO", "EMFILE", "ENOMEM")
+)
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="From raw market data to judged models.")
 out = Console() if sys.stdout.isatty() else Console(width=140)
@@ -51,7 +57,9 @@ def run(
     started = time.perf_counter()
     trace = Trace(console=err)
     checked = load_config(config, overrides or ())
-    done = pipeline.run(checked, trace, first=_stage_name(first), last=_stage_name(last))
+    if STAGES.index(_stage_name(first)) > STAGES.index(_stage_name(last)):
+        raise InputError(f"--from {first} lies after --to {last}; the stages are {', '.join(STAGES)}")
+    done = pipeline.run(checked, trace, first=first, last=last)
     out.print(_closing_table(trace, time.perf_counter() - started))
     _where(done)
 
@@ -177,6 +185,7 @@ def _log_to_terminal() -> None:
     else:
         log.handlers[:] = [handler]
     log.setLevel(logging.INFO)
+    logging.raiseExceptions = False  # a full disk is told once, by the stage that meets it
 
 
 def _stop(number: int, frame: object) -> None:
@@ -189,37 +198,44 @@ def main(arguments: list[str] | None = None) -> int:
     _log_to_terminal()
     try:
         code = app(args=arguments, standalone_mode=False)
-        if code == INTERRUPTED:
-            err.print("stopped; the same command goes on where it was", highlight=False)
-        return code if isinstance(code, int) else 0
+        return _stopped(code) if code == INTERRUPTED else code if isinstance(code, int) else 0
+    except KeyboardInterrupt:
+        return _stopped(INTERRUPTED)
+    except SystemExit as stop:
+        return _stopped(stop.code if isinstance(stop.code, int) else BUG)
     except PipelineError as error:
-        err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
-        return error.exit_code
+        return _say(str(error), error.exit_code)
     except Exception as error:  # the last resort: anything else is a bug of ours
         return _outside_or_bug(error)
+
+
+def _stopped(code: int) -> int:
+    err.print("stopped; the same command goes on where it was", highlight=False)
+    return code
+
+
+def _say(line: str, code: int) -> int:
+    err.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
+    return code
 
 
 def _outside_or_bug(error: Exception) -> int:
     usage = getattr(error, "format_message", None)
     if usage is not None:
-        err.print(usage(), style="red", markup=False, highlight=False, soft_wrap=True)
-        return 2
-    log.debug("traceback", exc_info=error)
-    path = _write_traceback(error)
+        return _say(usage(), BAD_INPUT)
     shown = f"{type(error).__name__}: {error}".splitlines()[0]
-    err.print(
-        f"a bug of ours: {shown}; traceback in {path}", style="red", markup=False, highlight=False, soft_wrap=True
-    )
-    return BUG
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in REFUSALS):
+        return _say(f"the machine refused ({shown}); check disk, memory and permissions", ENVIRONMENT)
+    return _say(f"a bug of ours: {shown}; traceback in {_write_traceback(error)}", BUG)
 
 
-def _write_traceback(error: Exception) -> Path:
+def _write_traceback(error: Exception) -> str:
     import tempfile
     import traceback
 
-    path = Path(tempfile.gettempdir()) / "gpu-pipeline-traceback.txt"
-    path.write_text("".join(traceback.format_exception(error)))
-    return path
+    with tempfile.NamedTemporaryFile("w", prefix="gpu-pipeline-", suffix=".txt", delete=False) as file:
+        file.write("".join(traceback.format_exception(error)))
+    return file.name
 
 
 if __name__ == "__main__":

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from gpu_pipeline import cli
+from gpu_pipeline.core.errors import EnvironmentProblem
 from gpu_pipeline.core.runfile import write_yaml
+from gpu_pipeline.core.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
 ROWS = [
@@ -63,7 +70,7 @@ def one_line(done: subprocess.CompletedProcess[str], code: int) -> str:
 
 
 def finished_outputs(folder: Path) -> list[Path]:
-    return [path for path in (folder / "runs" / ".store").glob("*/*") if path.parent.name != "digests"]
+    return [path for path in (folder / "runs" / ".store").glob("*/*") if path.parent.name not in ("digests", "locks")]
 
 
 def test_six_mistakes_are_six_lines_and_code_2(tmp_path: Path) -> None:
@@ -131,6 +138,66 @@ def test_a_run_held_by_another_process_is_code_4(tmp_path: Path) -> None:
     zip_of(tmp_path / "in" / "BTCUSDT-trades-2023-11.zip", ROWS)
     with lock(tmp_path / "runs" / "t"):
         assert "another process holds this run" in one_line(command(tmp_path, "run", run_file(tmp_path)), 4)
+
+
+def test_stages_in_the_wrong_order_are_refused(tmp_path: Path) -> None:
+    done = command(tmp_path, "run", run_file(tmp_path), "--from", "train", "--to", "bars", "ingest.trades.path=x")
+    assert "--from train lies after --to bars" in one_line(done, 2)
+
+
+def test_an_impossible_date_is_one_line(tmp_path: Path) -> None:
+    done = command(tmp_path, "validate", run_file(tmp_path), "ingest.trades.start=2024-13-01")
+    assert "month must be in 1..12" in one_line(done, 2)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_says_so_and_leaves_nothing_half(tmp_path: Path, number: signal.Signals) -> None:
+    name = run_file(tmp_path, ingest={"trades": {"source": "simulated", "trades": 20_000_000}})
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, "-m", "gpu_pipeline", "run", name],
+        cwd=tmp_path,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        _wait_for(lambda: "ingest: running" in _log_of(tmp_path))
+        process.send_signal(number)
+        _, told = process.communicate(timeout=60)
+    done = subprocess.CompletedProcess(process.args, process.returncode, "", told)
+    assert one_line(done, 128 + number) == "stopped; the same command goes on where it was"
+    assert finished_outputs(tmp_path) == []
+    assert "KeyboardInterrupt" in _log_of(tmp_path) or "SystemExit" in _log_of(tmp_path)
+
+
+def _log_of(folder: Path) -> str:
+    file = folder / "runs" / "t" / "log.txt"
+    return file.read_text() if file.is_file() else ""
+
+
+def _wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+def test_an_unreadable_file_is_an_environment_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EnvironmentProblem, match="cannot be read"):
+        Store(tmp_path).digest_input(tmp_path / "file" / "below")
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), MemoryError()])
+def test_what_the_machine_refuses_is_an_environment_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
+) -> None:
+    def refused(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "app", refused)
+    monkeypatch.setattr(cli, "_log_to_terminal", lambda: None)
+    assert cli.main([]) == 3
+    assert "the machine refused" in capsys.readouterr().err
 
 
 def test_a_run_of_bars_says_what_it_did_and_does_it_once(tmp_path: Path) -> None:

@@ -228,7 +228,18 @@ class Store:
     root: Path
 
     def digest_input(self, path: Path) -> str:
-        """sha256 of a file, remembered by path, size and modification time so that a rerun need not read it again."""
+        """sha256 of a file, remembered by path, size and modification time so that a rerun need not read it again.
+
+        Raises:
+            EnvironmentProblem: the file may not be read.
+        """
+        try:
+            return self._digest_input(path)
+        except OSError as error:
+            rule = f"{path}: cannot be read ({error.strerror})"
+            raise EnvironmentProblem(f"{rule}; check its permissions and the disk") from error
+
+    def _digest_input(self, path: Path) -> str:
         stat = path.stat()
         name = digest_of([str(path.resolve()), stat.st_size, stat.st_mtime_ns, stat.st_ino])
         memo = self.root / "digests" / name
