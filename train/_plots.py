@@ -125,7 +125,7 @@ def losses(history: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
     return svg(draw, 4.2 * max(1, len(history)), 3.0)
 
 
-def roc(curves: Mapping[str, tuple[Array, Array]]) -> str:
+def roc(curves: Mapping[str, tuple[Array, Array]], title: str) -> str:
     """False against true positive rates, one line per model."""
 
     def draw(figure: Figure) -> None:
@@ -134,6 +134,7 @@ def roc(curves: Mapping[str, tuple[Array, Array]]) -> str:
         for colour, (name, (false, true)) in zip(PALETTE, curves.items(), strict=False):
             rows = _thin(len(false))
             axes.plot(false[rows], true[rows], color=colour, linewidth=1.2, label=name)
+        axes.set_title(title)
         axes.set_xlabel("false positive rate")
         axes.set_ylabel("true positive rate")
         axes.legend(frameon=False)
@@ -141,7 +142,7 @@ def roc(curves: Mapping[str, tuple[Array, Array]]) -> str:
     return svg(draw, 4.0, 3.6)
 
 
-def reliability(curves: Mapping[str, tuple[Array, Array, Array]]) -> str:
+def reliability(curves: Mapping[str, tuple[Array, Array, Array]], title: str) -> str:
     """Observed frequency against predicted probability in ten equal-count bins, with 95 % binomial bars."""
 
     def draw(figure: Figure) -> None:
@@ -152,6 +153,7 @@ def reliability(curves: Mapping[str, tuple[Array, Array, Array]]) -> str:
             axes.errorbar(
                 predicted, observed, yerr=spread, color=colour, marker="o", markersize=3, linewidth=1, label=name
             )
+        axes.set_title(title)
         axes.set_xlabel("predicted probability")
         axes.set_ylabel("observed frequency")
         axes.legend(frameon=False)

@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from gpu_pipeline.core import plugins
+
 ENOUGH_EFFECTIVE = 1000
 
 
@@ -29,14 +31,15 @@ def warnings(
         *_effective(metrics),
         *_costs(moves, fees),
         *_baselines(metrics),
-        *_classes(metrics),
+        *_classes(dataset),
         *_columns(dataset),
         *_data(ingest),
     ]
 
 
 def _effective(metrics: Mapping[str, Any]) -> Iterator[str]:
-    for part, facts in metrics.get("parts", {}).items():
+    parts = metrics.get("parts", {})
+    for part, facts in [(part, parts[part]) for part in ("validation", "test") if part in parts]:
         effective = facts["effective_samples"]
         if effective < ENOUGH_EFFECTIVE:
             # The standard error of an AUC of n even samples is 1 / sqrt(3 n).
@@ -62,20 +65,44 @@ def _costs(moves: Mapping[str, float], fees: Mapping[str, float | None]) -> Iter
 
 
 def _baselines(metrics: Mapping[str, Any]) -> Iterator[str]:
-    for model, entry in metrics.get("predictors", {}).items():
-        for baseline, compared in entry["parts"].get("test", {}).get("against", {}).items():
-            loss = compared.get("log_loss")
-            if loss and loss["high"] is not None and loss["high"] >= 0:
-                yield (
-                    f"A baseline is not beaten: on the test part the log loss of '{model}' is not below that of "
-                    f"'{baseline}' with confidence (difference {loss['value']:+.4f}, "
-                    f"interval {loss['low']:+.4f} to {loss['high']:+.4f})."
-                )
+    models = {name: entry for name, entry in metrics.get("predictors", {}).items() if entry["kind"] == "model"}
+    for model, entry in models.items():
+        against = entry["parts"].get("test", {}).get("against", {})
+        if not against:
+            yield f"No baseline was asked for (evaluate.baselines): nothing says whether '{model}' knows anything."
+        for baseline, compared in against.items():
+            metric = "log_loss" if "log_loss" in compared else next(iter(compared))
+            if not _beaten(metric, compared[metric]):
+                yield _not_beaten(model, baseline, metric, compared[metric])
 
 
-def _classes(metrics: Mapping[str, Any]) -> Iterator[str]:
-    if metrics.get("absent_classes"):
-        yield f"Classes absent from training have no output: {', '.join(metrics['absent_classes'])}."
+def _beaten(metric: str, difference: Mapping[str, float | None]) -> bool:
+    """Whether the whole interval lies on the better side of 0; the value alone where there is no interval."""
+    more = getattr(plugins.load("metrics", metric).module, "MAXIMIZE", True)
+    end = difference["low" if more else "high"]
+    value = difference["value"] if end is None else end
+    return value is not None and (value > 0 if more else value < 0)
+
+
+def _not_beaten(model: str, baseline: str, metric: str, difference: Mapping[str, float | None]) -> str:
+    value, low, high = (difference[key] for key in ("value", "low", "high"))
+    shown = "not defined" if value is None else f"{value:+.4f}"
+    if low is not None and high is not None:
+        shown += f", interval {low:+.4f} to {high:+.4f}"
+    return (
+        f"A baseline is not beaten: on the test part the {metric.replace('_', ' ')} of '{model}' is not better than "
+        f"that of '{baseline}' with confidence (difference {shown})."
+    )
+
+
+def _classes(dataset: Mapping[str, Any]) -> Iterator[str]:
+    for target, classes in dataset.get("absent_classes", {}).items():
+        if classes:
+            left_out = sum(dataset["dropped_with_absent_class"].values())
+            yield (
+                f"Classes of '{target}' absent from training have no output: {', '.join(classes)}; "
+                f"{left_out:,} samples of the validation and test parts were left out for it."
+            )
 
 
 def _columns(dataset: Mapping[str, Any]) -> Iterator[str]:

@@ -19,6 +19,7 @@ from train import _page, _plots
 from train._warnings import warnings
 
 Array = NDArray[Any]
+PROBABILITY = "probability_"
 FEATURE_PANELS = 60
 FEATURE_ROWS = 20_000
 
@@ -69,11 +70,10 @@ def _moves(values: Mapping[str, Any], stages: Mapping[str, Path]) -> dict[str, f
         return {}
     found = {}
     for symbol in values["symbols"]:
-        for path in sorted((stages["labels"] / target).glob(f"{symbol}*.parquet")):
-            returns = _column(read_table(path, ["return"]), "return")
-            known = np.abs(returns[np.isfinite(returns)])
-            if len(known):
-                found[symbol] = float(np.median(known))
+        returns = _column(read_table(stages["labels"] / target / f"{symbol}.parquet", ["return"]), "return")
+        known = np.abs(returns[np.isfinite(returns)])
+        if len(known):
+            found[symbol] = float(np.median(known))
     return found
 
 
@@ -105,18 +105,23 @@ def _curves(stages: Mapping[str, Path], models: Mapping[str, Path]) -> str:
         drawn.append(_plots.losses(history))
     if "evaluate" in stages:
         table = read_table(stages["evaluate"] / "predictions.parquet")
-        drawn += [_plots.roc(_roc_curves(table)), _plots.reliability(_reliability_curves(table))]
+        title = f"'{_classes(table)[-1]}' against the rest, test"
+        drawn += [_plots.roc(_roc_curves(table), title), _plots.reliability(_reliability_curves(table), title)]
     return _page.row(drawn) or "<p>No model.</p>"
+
+
+def _classes(table: pa.Table) -> list[str]:
+    """Classes in the order of their indices."""
+    return [name.removeprefix(PROBABILITY) for name in table.column_names if name.startswith(PROBABILITY)]
 
 
 def _binary(table: pa.Table) -> dict[str, tuple[Array, Array]]:
     """Per model of the test part: whether the last class came true [n] and its probability [n]."""
-    names = [name for name in table.column_names if name.startswith("probability_")]
-    positive = names[-1].removeprefix("probability_")
+    positive = _classes(table)[-1]
     split, label, model = (
         np.array(table.column(name).to_pylist(), dtype=object) for name in ("split", "label", "model")
     )
-    probability = _column(table, names[-1])
+    probability = _column(table, f"{PROBABILITY}{positive}")
     known = np.array([value is not None for value in label]) & (split == "test")
     return {
         name: ((label == positive)[known & (model == name)], probability[known & (model == name)])
