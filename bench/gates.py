@@ -7,7 +7,7 @@ Each goes through the project's own code, from trades to the parts of a dataset,
 - bounce: the same with an entry at the close, which sits at the bid or the ask, scores too: hence the null label.
 - planted: where flow leans the coins, the model must find half of what the market's own score knows.
 
-The first three use every feature of the standard set and all resolutions, the last a few features of the short bars.
+The first two use every feature of the standard set and all resolutions, the others a few features of the short bars.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ def shifted(seed: int, bars: int = BARS) -> Judged:
 
 def bounce(seed: int, bars: int = BARS) -> Judged:
     """No edge, no leak, but an entry at a close that bounces."""
-    features, labels, oracle = gate_market(seed, bars=bars, features=STANDARD, label=BOUNCE_LABEL)
+    features, labels, oracle = gate_market(seed, bars=bars, label=BOUNCE_LABEL)
     return judge(gate_dataset(features, labels), oracle)
 
 
