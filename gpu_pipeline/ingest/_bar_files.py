@@ -9,22 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from gpu_pipeline.core.errors import InputError, nearest
+from gpu_pipeline.core.errors import InputError
 from gpu_pipeline.core.schema import Tensor
 from gpu_pipeline.ingest import _arrow, _csv, _device, parquet
-from gpu_pipeline.ingest._columns import Cells, FileColumns, snake
+from gpu_pipeline.ingest._columns import Cells, FileColumns, match
 from gpu_pipeline.ingest._files import verify_checksum
 from gpu_pipeline.ingest._raw import ReadRequest, Values
 
 SUFFIXES = (*parquet.SUFFIXES, *_csv.SUFFIXES)
 Name = Literal["timestamp", "open", "high", "low", "close", "volume", "quote_volume"]
-NAMES: tuple[Name, ...] = get_args(Name)
 PRICES: tuple[Name, ...] = ("open", "high", "low", "close")
 REQUIRED: tuple[Name, ...] = ("timestamp", *PRICES, "volume")
 ALIASES: Mapping[Name, tuple[str, ...]] = {
@@ -98,7 +97,7 @@ def _read_parquet(path: Path, mapping: Mapping[Name, str | None], request: ReadR
     if request.device.type == "cuda":
         _device.library()
     with parquet._errors(path), pq.ParquetFile(path, page_checksum_verification=request.verify) as file:
-        found = _find(file.schema_arrow.names, mapping, path)
+        found = match(file.schema_arrow.names, mapping, path, ALIASES, REQUIRED)
         columns = _BarColumns(path)
         for cells in parquet._chunks(file, path, list(dict.fromkeys(found.values())), request):
             yield columns.bars({ours: cells[name] for ours, name in found.items()})
@@ -113,7 +112,7 @@ def _read_csv(
     label = path / member if member else path
     lines = [[cell.strip().strip('"') for cell in line.split(",")] for line in _csv.first_lines(path, member)]
     names = _header(lines, label)
-    found = _find(names, mapping, label)
+    found = match(names, mapping, label, ALIASES, REQUIRED)
     time = found["timestamp"]
     first = lines[1][names.index(time) : names.index(time) + 1] if len(lines) > 1 else []
     types = {name: pa.float64() for name in found.values()}
@@ -166,30 +165,3 @@ def _cast(column: pa.Array, zone: str | None) -> pa.Array | None:
 def _moved(cells: Cells, device: torch.device) -> Cells:
     null = None if cells.null is None else cells.null.to(device)
     return Cells(cells.kind, cells.values.to(device), null, cells.shown, cells.step)
-
-
-def _find(names: Sequence[str], mapping: Mapping[Name, str | None], file: Path) -> dict[Name, str]:
-    """Our names -> the file's names."""
-    found = {ours: column for ours in NAMES if (column := _find_one(ours, names, mapping, file)) is not None}
-    missing = [ours for ours in REQUIRED if ours not in found]
-    if missing:
-        shown = ", ".join(names[:20]) or "none"
-        fix = f"name it under columns, for example columns: {{{missing[0]}: COLUMN}}"
-        raise InputError.at(file, f"has no column for {' and '.join(missing)}; its columns are {shown}", fix=fix)
-    return found
-
-
-def _find_one(ours: Name, names: Sequence[str], mapping: Mapping[Name, str | None], file: Path) -> str | None:
-    if ours in mapping:
-        column = mapping[ours]
-        if column is not None and names.count(column) != 1:
-            hint = nearest(column, names)
-            fix = f"did you mean '{hint}'?" if hint else f"its columns are {', '.join(names[:20]) or 'none'}"
-            rule = "has no such column" if column not in names else "has this column more than once"
-            raise InputError.at(file, f"columns.{ours}: the file {rule}", value=column, fix=fix)
-        return column
-    alike = [name for name in names if snake(name) in ALIASES[ours]]
-    if len(alike) > 1:
-        fix = f"name one under columns, for example columns: {{{ours}: {alike[0]}}}"
-        raise InputError.at(file, f"columns {' and '.join(alike)} could both be {ours}", fix=fix)
-    return alike[0] if alike else None

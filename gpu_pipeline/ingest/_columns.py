@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, TypeVar
 
 import torch
 
@@ -18,7 +18,7 @@ from gpu_pipeline.ingest._raw import RawTrades, Units, Values
 Name = Literal[
     "timestamp", "price", "quantity", "quote_quantity", "base_quantity", "is_buyer_maker", "side", "trade_id"
 ]
-NAMES: tuple[Name, ...] = get_args(Name)
+Ours = TypeVar("Ours", bound=str)
 NUMBERS: tuple[Name, ...] = ("price", "quantity", "quote_quantity", "base_quantity")
 REQUIRED: tuple[Name, ...] = ("timestamp", "price", "quantity")
 # Names that files of the field use, in snake case.
@@ -50,10 +50,28 @@ def find(names: Sequence[str], mapping: Mapping[Name, str | None], file: Path) -
     Raises:
         InputError: a required column is missing, a mapped one is not there, or two mean the same.
     """
-    found = {ours: column for ours in NAMES if (column := _find_one(ours, names, mapping, file)) is not None}
+    found = match(names, mapping, file, ALIASES, REQUIRED)
     if "is_buyer_maker" in found and "side" in found:
         del found["side" if mapping.get("side") is None else "is_buyer_maker"]
-    missing = [ours for ours in REQUIRED if ours not in found]
+    return found
+
+
+def match(
+    names: Sequence[str],
+    mapping: Mapping[Ours, str | None],
+    file: Path,
+    aliases: Mapping[Ours, tuple[str, ...]],
+    required: Sequence[Ours],
+) -> dict[Ours, str]:
+    """Our names -> the file's names, for any table: `aliases` are the names in the field, in snake case.
+
+    Raises:
+        InputError: a required column is missing, a mapped one is not there, or two mean the same.
+    """
+    found = {
+        ours: column for ours in aliases if (column := _match_one(ours, names, mapping, file, aliases)) is not None
+    }
+    missing = [ours for ours in required if ours not in found]
     if missing:
         shown = ", ".join(names[:20]) or "none"
         fix = f"name it under columns, for example columns: {{{missing[0]}: COLUMN}}"
@@ -61,7 +79,13 @@ def find(names: Sequence[str], mapping: Mapping[Name, str | None], file: Path) -
     return found
 
 
-def _find_one(ours: Name, names: Sequence[str], mapping: Mapping[Name, str | None], file: Path) -> str | None:
+def _match_one(
+    ours: Ours,
+    names: Sequence[str],
+    mapping: Mapping[Ours, str | None],
+    file: Path,
+    aliases: Mapping[Ours, tuple[str, ...]],
+) -> str | None:
     if ours in mapping:
         column = mapping[ours]
         if column is not None and names.count(column) != 1:
@@ -70,7 +94,7 @@ def _find_one(ours: Name, names: Sequence[str], mapping: Mapping[Name, str | Non
             rule = "has no such column" if column not in names else "has this column more than once"
             raise InputError.at(file, f"columns.{ours}: the file {rule}", value=column, fix=fix)
         return column
-    alike = [name for name in names if snake(name) in ALIASES[ours]]
+    alike = [name for name in names if snake(name) in aliases[ours]]
     if len(alike) > 1:
         fix = f"name one under columns, for example columns: {{{ours}: {alike[0]}}}"
         raise InputError.at(file, f"columns {' and '.join(alike)} could both be {ours}", fix=fix)
