@@ -138,7 +138,7 @@ def _explained(
     return InputError.at(label, f"cannot be read as CSV: {str(error).splitlines()[0]}", fix=_FIX)
 
 
-_FIX = "the file is damaged or no trades file: download it again"
+_FIX = "the file is damaged or of another kind: download it again"
 _WORDS = {pa.int64(): "whole number", pa.float64(): "number", pa.bool_(): "true or false"}
 
 

@@ -35,7 +35,8 @@ def open_stream(source: str, options: Options, request: ReadRequest) -> Iterator
     items = read(options, request)
     first = next(items, None)
     if first is None:
-        raise InputError(f"ingest.{request.stream}: source '{source}' holds nothing for {request.symbol}")
+        where = f" in {options.path}" if hasattr(options, "path") else ""
+        raise InputError(f"ingest.{request.stream}: source '{source}' holds nothing for {request.symbol}{where}")
     whole = chain([first], items)
     if isinstance(first, BookSnapshots):
         return whole

@@ -87,10 +87,10 @@ def _layout(lines: list[str], label: Path, inverse: bool) -> Layout:
     """Names of the columns, from the header or from the shape of the first row."""
     if not lines:
         raise InputError.at(label, "is empty", fix="download it again")
-    first = lines[0].split(",")
+    first = [cell.strip().strip('"') for cell in lines[0].split(",")]
     if not _is_number(first[0]):
         return _headed(tuple(snake(name) for name in first), label, inverse)
-    flag = next((at for at, cell in enumerate(first) if cell.strip().lower() in ("true", "false")), -1)
+    flag = next((at for at, cell in enumerate(first) if cell.lower() in ("true", "false")), -1)
     names = _BARE.get((len(first), flag))
     if names is None:
         rule = f"has {len(first)} columns and no header, which is neither trades (6 or 7) nor aggTrades (7 or 8)"

@@ -251,11 +251,11 @@ BARE = "1,100.5,1,100.5,1704067200000,true\n"
         (CM, ": is a COIN-M file: its quantities are contracts; set inverse: true and multiplier (100 for BTCUSD, 10 for others) under symbols"),
         ("id,price,price,qty,time\n1,1,1,1,1704067200000\n", ": the header names a column twice (value 'price'); download it again"),
         ("id,price,time\n1,1,1704067200000\n", ": has no column for quantity; its columns are id, price, time; name it under columns, for example columns: {quantity: COLUMN}"),
-        (BARE + "2,100.5,1\n", ", row 2: has 3 columns where 6 are due (value '2,100.5,1'); the file is damaged or no trades file: download it again"),
-        (BARE + "2,12x,1,1,1704067200000,true\n", ", row 2: column price holds no number (value '12x'); the file is damaged or no trades file: download it again"),
-        (BARE + "2.5,12,1,1,1704067200000,true\n", ", row 2: column id holds no whole number (value '2.5'); the file is damaged or no trades file: download it again"),
-        (BARE + "2,12,1,1,1704067200000,maybe\n", ", row 2: column is_buyer_maker holds no true or false (value 'maybe'); the file is damaged or no trades file: download it again"),
-        ("id,price,qty,quote_qty,time,is_buyer_maker\n\n" + BARE + "\n2,12,x,1,1704067200000,true\n", ", row 2: column qty holds no number (value 'x'); the file is damaged or no trades file: download it again"),
+        (BARE + "2,100.5,1\n", ", row 2: has 3 columns where 6 are due (value '2,100.5,1'); the file is damaged or of another kind: download it again"),
+        (BARE + "2,12x,1,1,1704067200000,true\n", ", row 2: column price holds no number (value '12x'); the file is damaged or of another kind: download it again"),
+        (BARE + "2.5,12,1,1,1704067200000,true\n", ", row 2: column id holds no whole number (value '2.5'); the file is damaged or of another kind: download it again"),
+        (BARE + "2,12,1,1,1704067200000,maybe\n", ", row 2: column is_buyer_maker holds no true or false (value 'maybe'); the file is damaged or of another kind: download it again"),
+        ("id,price,qty,quote_qty,time,is_buyer_maker\n\n" + BARE + "\n2,12,x,1,1704067200000,true\n", ", row 2: column qty holds no number (value 'x'); the file is damaged or of another kind: download it again"),
         (BARE + "2,nan,1,1,1704067200000,true\n", ", row 2: a price must be a number (value nan); mend the file, or set on_bad_row: drop"),
         (BARE + "2,inf,1,1,1704067200000,true\n", ", row 2: a price must be finite (value inf); mend the file, or set on_bad_row: drop"),
         (BARE + "2,-3,1,1,1704067200000,true\n", ", row 2: a price must be above 0 (value -3.0); mend the file, or set on_bad_row: drop"),
@@ -308,3 +308,16 @@ def test_blocks_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     pieces = read(path)
     assert all(getattr(whole, name).equal(getattr(pieces, name)) for name in Trades.COLUMNS)
     assert whole.report == pieces.report
+
+
+def test_quoted_cells_are_cells(tmp_path: Path) -> None:
+    quoted = "\n".join(",".join(f'"{cell}"' for cell in line.split(",")) for line in UM.splitlines())
+    for name, text in (("plain.csv", UM), ("quoted.csv", quoted), ("bare.csv", quoted.split("\n", 1)[1])):
+        (tmp_path / name).write_text(text)
+    read = [
+        read_trades(tmp_path / name, source="binance", symbol="X", device="cpu")
+        for name in ("plain.csv", "quoted.csv", "bare.csv")
+    ]
+    for other in read[1:]:
+        for column in ("time_ns", "price_ticks", "quantity_lots", "trade_id", "is_buyer_maker"):
+            assert getattr(other, column).tolist() == getattr(read[0], column).tolist()

@@ -209,6 +209,13 @@ def test_a_source_that_holds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         list(_read.read_stream("simulated", section.options, request))
 
 
+def test_a_file_of_a_header_alone_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "day.csv"
+    file.write_text("id,price,qty,time,is_buyer_maker\n")
+    with pytest.raises(InputError, match=r"source 'binance' holds nothing for X in .*day\.csv"):
+        _read.read_trades(file, source="binance", symbol="X", device="cpu")
+
+
 @given(st.lists(st.integers(0, 2**62), max_size=50))
 def test_sums_beyond_64_bits(values: list[int]) -> None:
     assert _trade_files.exact_sum(torch.tensor(values, dtype=torch.int64)) == sum(values)
