@@ -13,6 +13,8 @@ from gpu_pipeline.core.units import DAY_NS
 
 TAKER = ("buy_volume", "sell_volume", "trade_imbalance", "taker_buy_sell_ratio")
 COUNTS = ("num_ticks", "num_price_changes", "num_directional_changes")
+# Signs, so they cannot say themselves that they are absent: the count of such signs does.
+MOVES = ("first_move", "last_move")
 # NaN is its value where nobody sold.
 MAY_BE_NAN = ("taker_buy_sell_ratio",)
 MONDAY = 3  # 1970-01-01 was a Thursday
@@ -52,11 +54,16 @@ def read_columns(bars: Bars, readers: Mapping[str, Sequence[str]]) -> dict[str, 
 
 def _refuse_gaps(bars: Bars, columns: Mapping[str, Tensor], readers: Mapping[str, Sequence[str]]) -> None:
     names = [name for name in columns if name in bars.columns and name not in MAY_BE_NAN]
-    least = torch.tensor([0.0 if name in COUNTS else -torch.inf for name in names], device=bars.device)
-    absent = ~(torch.stack([columns[name] for name in names], dim=1) >= least)
+    least = torch.tensor([0.0 if name in COUNTS + MOVES else -torch.inf for name in names], device=bars.device)
+    told = [_told_by(bars, name, columns) for name in names]
+    absent = ~(torch.stack(told, dim=1) >= least)
     if bool(absent.any()):
         row, column = (int(place) for place in absent.nonzero()[0])
         raise _lacking(bars, names[column], readers, f"it has no value at row {row:,} of this chunk")
+
+
+def _told_by(bars: Bars, name: str, columns: Mapping[str, Tensor]) -> Tensor:
+    return bars.columns["num_directional_changes"].to(torch.float64) if name in MOVES else columns[name]
 
 
 def _lacking(bars: Bars, column: str, readers: Mapping[str, Sequence[str]], why: str) -> InputError:

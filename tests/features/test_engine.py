@@ -11,6 +11,7 @@ import torch
 from gpu_pipeline.core.errors import InputError
 from gpu_pipeline.core.schema import Bars
 from gpu_pipeline.features import _audit
+from gpu_pipeline.features._columns import read_columns
 from gpu_pipeline.features._make import make_features
 from gpu_pipeline.features._set import read_set
 from gpu_pipeline.features.engine import Engine, suffix
@@ -155,6 +156,9 @@ def test_a_column_that_bars_lack_is_an_error_that_names_the_feature() -> None:
     with pytest.raises(InputError, match=r"'vwap_distance' needs .* it has no value at row 1 of this chunk"):
         make_features(gap, {"vwap_distance": {}})
     count = replace(bars, columns={**bars.columns, "num_ticks": torch.tensor([-1, -1])})
+    with pytest.raises(InputError, match=r"'turn' needs the column 'first_move' .* it has no value at row 0"):
+        signs = {name: torch.tensor([-1, 0]) for name in ("first_move", "num_directional_changes")}
+        read_columns(replace(bars, columns={**bars.columns, **signs}), {"first_move": ["turn"]})
     with pytest.raises(InputError, match="'log_num_ticks' needs the column 'num_ticks'"):
         make_features(count, {"log_num_ticks": {}})
 
