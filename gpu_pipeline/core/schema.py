@@ -176,13 +176,17 @@ class _Table:
         return dict(self.columns_for_people())
 
     def to_arrow(self) -> pyarrow.Table:
-        """A pyarrow table on the host; times as timestamp[ns, UTC]."""
+        """A pyarrow table on the host; times as timestamp[ns, UTC], null where there is none (-1)."""
         import pyarrow as pa
 
         arrays = {}
         for name, tensor in self.columns_for_people().items():
-            array = pa.array(_to_numpy(tensor))
-            arrays[name] = array.cast(pa.timestamp("ns", tz="UTC")) if name in TIME_COLUMNS else array
+            values = _to_numpy(tensor)
+            if name in TIME_COLUMNS:
+                array = pa.array(values, mask=values < 0).cast(pa.timestamp("ns", tz="UTC"))
+            else:
+                array = pa.array(values)
+            arrays[name] = array
         return pa.table(arrays)
 
     def to_pandas(self) -> pandas.DataFrame:

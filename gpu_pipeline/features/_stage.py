@@ -38,6 +38,7 @@ def write(
     with trace.progress("features", len(symbols)) as ticker:
         for name, symbol in symbols.items():
             tables = {resolution: bars(symbol, resolution).complete() for resolution in engine.needed}
+            _refuse_nothing(tables[engine.base], name)
             rows = _write_symbol(folder, engine, tables, device)
             accounts[name] = {"bars": len(tables[engine.base]), "rows": rows, "span": _span(tables[engine.base])}
             ticker.advance(1, name)
@@ -50,6 +51,12 @@ def write(
         "warmup": dict(engine.warmup),
         "symbols": accounts,
     }
+
+
+def _refuse_nothing(base: Bars, symbol: str) -> None:
+    if not len(base):
+        fix = "use more trades or a smaller bars.threshold"
+        raise InputError(f"features: the trades of {symbol} do not fill one bar {base.name}; {fix}")
 
 
 def compile_run(config: RunConfig) -> Engine:

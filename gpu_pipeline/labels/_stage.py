@@ -13,7 +13,7 @@ import pyarrow as pa
 import torch
 
 from gpu_pipeline.core.config import RunConfig
-from gpu_pipeline.core.errors import InputError
+from gpu_pipeline.core.errors import InputError, nearest
 from gpu_pipeline.core.schema import Bars, Labels, Symbol, Tensor
 from gpu_pipeline.core.store import file_metadata, read_table, write_table
 from gpu_pipeline.core.trace import Trace
@@ -62,6 +62,11 @@ def load(folder: Path, symbol: Symbol, name: str, device: torch.device) -> Label
     Raises:
         InputError: there is none, or the file is damaged.
     """
+    there = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    if name not in there:
+        hint = nearest(name, there)
+        more = f"; did you mean '{hint}'?" if hint else ""
+        raise InputError(f"{folder}: no label '{name}'; there are {', '.join(there)}{more}")
     return load_labels(folder / name / f"{symbol.name}.parquet", device)
 
 

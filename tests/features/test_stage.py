@@ -80,9 +80,12 @@ def test_only_resolutions_that_the_set_needs_are_loaded(tmp_path: Path, tables: 
     assert write(tmp_path, tables, {"rsi": {"windows": [3], "on": ["long"]}})["asked"] == ["short", "long"]
 
 
-def test_no_bars_and_nothing_written(tmp_path: Path, tables: dict[str, Bars]) -> None:
+def test_no_bars_are_an_error_that_says_why(tmp_path: Path, tables: dict[str, Bars]) -> None:
     none = {name: table.select(slice(0, 0)) for name, table in tables.items()}
-    assert write(tmp_path, none)["symbols"] == {"TESTUSDT": {"bars": 0, "rows": 0, "span": []}}
+    with pytest.raises(
+        InputError, match=r"the trades of TESTUSDT do not fill one bar .*; use more trades or a smaller"
+    ):
+        write(tmp_path, none)
     with pytest.raises(InputError, match="TESTUSDT: holds no features; run the stage 'features' first"):
         _stage.load(tmp_path, SYMBOL, CPU)
 

@@ -60,6 +60,8 @@ def test_people_see_times_and_nulls(tmp_path):
     assert table.column_names == ["timestamp", "code", "valid", "t_end", "return", "weight", "known_row"]
     assert str(table.schema.field("t_end").type) == "timestamp[ns, tz=UTC]"
     assert table["t_end"].null_count == table["valid"].to_pylist().count(False) > 0
+    shown = _stage.load(tmp_path, SYMBOL, "target_tp2.0_sl1.0", CPU).to_pandas()
+    assert (shown["t_end"].isna() == ~shown["valid"]).all()
 
 
 def test_equal_content_gives_equal_bytes(tmp_path):
@@ -74,8 +76,12 @@ def test_equal_content_gives_equal_bytes(tmp_path):
 def test_errors_name_the_way_out(tmp_path):
     with pytest.raises(InputError, match="a name is made of letters, digits"):
         stage(tmp_path, {"../up": {"name": "null_symmetric"}})
+    stage(tmp_path)
+    with pytest.raises(InputError, match=r"no label 'fare'; there are fair, target_tp2.0_sl1.0; did you mean 'fair'\?"):
+        _stage.load(tmp_path, SYMBOL, "fare", CPU)
+    (tmp_path / "fair" / "BTCUSDT.parquet").unlink()
     with pytest.raises(InputError, match=r"BTCUSDT.parquet: cannot be read as Parquet"):
-        _stage.load(tmp_path, SYMBOL, "absent", CPU)
+        _stage.load(tmp_path, SYMBOL, "fair", CPU)
     foreign = write_table(tmp_path / "foreign.parquet", random_bars(0, 5).to_arrow())
     with pytest.raises(InputError, match="its metadata names no codes; give a file that the labels stage wrote"):
         _stage.load_labels(foreign, CPU)
