@@ -85,6 +85,7 @@ def made(samples: int, device: torch.device, folder: Path | None = None) -> Data
         decision_ns=index,
         known_ns=index,
         t_end_ns=index + 1,
+        end_row=index + 1,
         symbol_id=torch.zeros_like(index),
         symbol_names=("BTCUSDT",),
         label_return=zeros.double(),

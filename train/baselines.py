@@ -21,31 +21,32 @@ def majority(train_target: Ints, classes: int, samples: int) -> Floats:
     return np.tile(frequencies(train_target, classes), (samples, 1))
 
 
-def last_ended(decision_ns: Ints, t_end_ns: Ints) -> Ints:
+def last_ended(row: Ints, end_row: Ints) -> Ints:
     """For each sample of one symbol the latest earlier sample whose label had ended by then, -1 where there is none.
 
-    Ended means `t_end <= decision time`. The sample just before usually has not: its label lies in the future.
+    Ended means `end_row <= row`: at the close of this very bar at the latest. The sample just before usually has not:
+    its label lies in the future. Rows and not times, because bars can share a close time.
 
     Args:
-        decision_ns: [W] int64, non-decreasing.
-        t_end_ns: [W] int64; below 0: the label never ends.
+        row: [W] int64 decision rows, non-decreasing.
+        end_row: [W] int64 deciding rows; below 0: the label never ends.
     """
-    samples = len(decision_ns)
+    samples = len(row)
     position = np.arange(samples)
-    seen_from = np.maximum(np.searchsorted(decision_ns, t_end_ns, side="left"), position + 1)
-    seen_from[t_end_ns < 0] = samples
+    seen_from = np.maximum(np.searchsorted(row, end_row, side="left"), position + 1)
+    seen_from[end_row < 0] = samples
     latest = np.full(samples + 1, -1, np.int64)
     np.maximum.at(latest, seen_from, position)
     return np.maximum.accumulate(latest[:samples])
 
 
-def previous_labels(target: Ints, decision_ns: Ints, t_end_ns: Ints, symbol_id: Ints) -> Ints:
+def previous_labels(target: Ints, row: Ints, end_row: Ints, symbol_id: Ints) -> Ints:
     """Label of the latest ended sample of the same symbol, -1 where there is none: [W] int64."""
     previous = np.full(len(target), -1, np.int64)
     for symbol in np.unique(symbol_id):
-        rows = np.flatnonzero(symbol_id == symbol)
-        source = last_ended(decision_ns[rows], t_end_ns[rows])
-        previous[rows] = np.where(source >= 0, target[rows[source]], -1)
+        own = np.flatnonzero(symbol_id == symbol)
+        source = last_ended(row[own], end_row[own])
+        previous[own] = np.where(source >= 0, target[own[source]], -1)
     return previous
 
 

@@ -34,6 +34,8 @@ class Samples:
     target: Ints
     decision_ns: Ints
     t_end_ns: Ints
+    row: Ints
+    end_row: Ints
     uniqueness: Floats
     symbol_id: Ints
     parts: Mapping[str, Ints]
@@ -42,7 +44,7 @@ class Samples:
     @classmethod
     def of(cls, dataset: Dataset, target: Ints, head: Sequence[int]) -> Samples:
         """Copies the dataset's samples to the host."""
-        columns = ("decision_ns", "t_end_ns", "uniqueness", "symbol_id")
+        columns = ("decision_ns", "t_end_ns", "row", "end_row", "uniqueness", "symbol_id")
         held = {name: getattr(dataset, name).cpu().numpy() for name in columns}
         parts = {name: positions.cpu().numpy() for name, positions in dataset.parts.items()}
         return cls(dataset, target, parts=parts, head=tuple(head), **held)
@@ -52,7 +54,7 @@ class Samples:
         train, classes = self.parts["train"], len(self.head)
         if name == "majority":
             return baselines.majority(self.target[train], classes, len(self.target))
-        previous = baselines.previous_labels(self.target, self.decision_ns, self.t_end_ns, self.symbol_id)
+        previous = baselines.previous_labels(self.target, self.row, self.end_row, self.symbol_id)
         return baselines.persistence(previous, self.target, train, classes)
 
 

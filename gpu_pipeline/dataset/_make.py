@@ -164,6 +164,7 @@ def _assemble(
         decision_ns=decision.time_ns[samples.row],
         known_ns=decision.known_ns[samples.row],
         t_end_ns=first.t_end_ns,
+        end_row=label.end_row[samples.row],
         symbol_id=samples.symbol_id,
         symbol_names=tuple(symbol.name for symbol in symbols),
         label_return=first.label_return,

@@ -38,7 +38,7 @@ def save_dataset(dataset: Dataset, folder: Path) -> None:
 def _sample_table(dataset: Dataset) -> pa.Table:
     columns = {"symbol": pa.array(dataset.symbol_names).take(_array(dataset.symbol_id)), "part": _part_names(dataset)}
     columns |= {name: _times(getattr(dataset, key)) for name, key in _TIMES.items()}
-    columns |= {name: _array(getattr(dataset, name)) for name in _NUMBERS}
+    columns |= {name: _array(getattr(dataset, name)) for name in (*_NUMBERS, "end_row")}
     columns |= {f"row/{name}": _array(dataset.index[:, s]) for s, name in enumerate(dataset.streams)}
     for name, target in dataset.targets.items():
         values = {column: getattr(target, key) for column, key in _TARGET.items()}
@@ -111,7 +111,7 @@ def _load_samples(
 ) -> Dataset:
     path = folder / "samples.parquet"
     table = read_table(path)
-    lacks = [name for name in (*_TIMES, *_NUMBERS, "symbol", "part") if name not in table.column_names]
+    lacks = [name for name in (*_TIMES, *_NUMBERS, "end_row", "symbol", "part") if name not in table.column_names]
     if lacks:
         raise _damaged(path, f"lacks the column '{lacks[0]}'")
 
@@ -135,6 +135,7 @@ def _load_samples(
         label_return=first.label_return,
         code=first.code,
         t_end_ns=first.t_end_ns,
+        end_row=column("end_row"),
         parts={name: (part == number).nonzero().squeeze(1).to(device) for number, name in enumerate(PARTS)},
         targets=targets,
         manifest=manifest,

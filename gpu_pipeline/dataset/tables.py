@@ -72,6 +72,7 @@ class Dataset:
         decision_ns: [W] int64 close of the decision bar, non-decreasing.
         known_ns: [W] int64, when the decision row could be read.
         t_end_ns: [W] int64, when the first target is decided.
+        end_row: [W] int64 row of the decision stream at which it is decided: times alone can be equal.
         symbol_id: [W] int64 into `symbol_names`.
         label_return: [W] float64.
         code: [W] int64.
@@ -91,6 +92,7 @@ class Dataset:
     decision_ns: Tensor
     known_ns: Tensor
     t_end_ns: Tensor
+    end_row: Tensor
     symbol_id: Tensor
     symbol_names: tuple[str, ...]
     label_return: Tensor
@@ -104,6 +106,11 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.target)
+
+    @property
+    def row(self) -> Tensor:
+        """[W] int64: the sample's own row of the decision stream."""
+        return self.index[:, list(self.streams).index(self.manifest["decision_stream"])]
 
     @property
     def device(self) -> torch.device:

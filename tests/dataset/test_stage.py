@@ -49,6 +49,19 @@ def test_stream_values_are_the_model_input_of_the_saved_scaler(output):
     assert output.manifest["streams"]["bars"]["dropped_levels"] == ["sma_db_s"]
 
 
+def test_samples_know_the_row_that_decides_them_although_rows_share_their_time(output):
+    dataset, source = load_dataset(output.path, CPU), market(("AAA", "BBB"))
+    start = 0
+    for number, (name, features) in enumerate(source.features.items()):
+        own = dataset.symbol_id == number
+        label = source.labels["up"][name]
+        rows = dataset.row[own] - start
+        assert torch.equal(dataset.end_row[own] - start, label.known_row[rows])
+        assert torch.equal(dataset.t_end_ns[own], features.time_ns[label.known_row[rows]])
+        assert (features.time_ns.diff() == 0).any()
+        start += len(features)
+
+
 def test_the_sample_table_is_for_people_too(output):
     table = pq.read_table(output.path / "samples.parquet").to_pandas()
     assert set(table["part"]) == {"train", "validation", "test", "none"}

@@ -70,6 +70,7 @@ def make_dataset(samples: int = 1500, edge: float = 2.0, classes: int = 2, seed:
         decision_ns=torch.from_numpy(decision),
         known_ns=torch.from_numpy(decision),
         t_end_ns=t_end,
+        end_row=index[:, 0] + LIFE,
         symbol_id=zero(samples).long(),
         symbol_names=("TOY",),
         label_return=returns,
@@ -77,6 +78,7 @@ def make_dataset(samples: int = 1500, edge: float = 2.0, classes: int = 2, seed:
         uniqueness=torch.full((samples,), 1 / (LIFE + 1), dtype=torch.float64),
         parts=parts,
         targets={"toy": Target(target, target, returns, t_end, names)},
+        manifest={"decision_stream": "bars"},
         segment_rows=128,
     )
 

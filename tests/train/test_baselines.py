@@ -11,10 +11,10 @@ from sklearn.metrics import roc_auc_score
 from train.baselines import frequencies, last_ended, majority, persistence, previous_labels
 
 
-def last_ended_by_loop(decision, t_end):
+def last_ended_by_loop(row, end_row):
     found = []
-    for now in range(len(decision)):
-        ended = [j for j in range(now) if 0 <= t_end[j] <= decision[now]]
+    for now in range(len(row)):
+        ended = [j for j in range(now) if 0 <= end_row[j] <= row[now]]
         found.append(max(ended, default=-1))
     return found
 

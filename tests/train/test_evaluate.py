@@ -12,7 +12,10 @@ import torch
 from sklearn import metrics as sk
 
 from gpu_pipeline.core.errors import InputError
+from train.evaluate import Samples
 from train.stage import evaluate, train_model
+
+SECOND = 1_000_000_000
 
 MODELS = [
     {"name": "cnn_lstm", "channels": 8, "hidden": 8},
@@ -106,6 +109,16 @@ def test_a_class_unknown_from_training_is_counted_not_scored(toy, judged):
     assert record["parts"]["test"]["unknown_class"] == hidden
     assert (predictions.probability_class1 == 0).all()
     assert predictions[predictions.split == "test"].label.isna().sum() == hidden
+
+
+def test_persistence_follows_rows_where_times_are_equal(toy):
+    dataset = toy(600)
+    # Four bars close at each time: by time alone a label would count as ended up to three bars too early.
+    coarse = dataset.decision_ns // (4 * SECOND) * (4 * SECOND)
+    coarse_end = dataset.t_end_ns // (4 * SECOND) * (4 * SECOND)
+    tied = replace(dataset, decision_ns=coarse, t_end_ns=coarse_end)
+    found = [Samples.of(each, each.target.numpy(), (0, 1)).baseline("persistence") for each in (dataset, tied)]
+    assert np.array_equal(found[0], found[1])
 
 
 def test_intervals_are_left_out_where_two_blocks_do_not_fit(toy, judged):
