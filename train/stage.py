@@ -25,7 +25,7 @@ from gpu_pipeline.core.store import (
 )
 from gpu_pipeline.core.trace import Trace
 from gpu_pipeline.dataset.data import Dataset, load_dataset
-from train.board import Board
+from train.board import Board, show, sign
 from train.checkpoint import Card, load_model, make_card, save_card
 from train.evaluate import JUDGED, Metrics, Samples, judge_part, prediction_table
 from train.loop import History, Report, Task, fit, predict, repeatable
@@ -74,14 +74,15 @@ def train_all(
         key = model_key(config, section, data, ranks.device)
         output = ranks.from_first(store.find("train", key) if ranks.writes else None)
         told = _told(report, section.title)
+        curves = run_folder / "tensorboard" / section.title
         if output is None:
             dataset = dataset or load_dataset(data.path, ranks.device)
-            curves = run_folder / "tensorboard" / section.title
             output = _train_into(store, key, config, section, dataset, data, curves, ranks, trace, told)
         else:
             log.info("train: model '%s' is unchanged, kept", section.title)
             replay(output.path, told)
         if ranks.writes:
+            show(curves, output)
             link(run_folder / "models", section.title, output)
         outputs[section.title] = output
     return outputs
@@ -115,6 +116,7 @@ def _train_into(
         described = {"model": plain(section), "train": plain(config.train), "seed": config.seed}
         with lock(curves.parent):
             output = store.make("train", key, described, {"dataset": data.key}, write)
+            sign(curves, key)
     else:
         write(None)
     made: Output = ranks.from_first(output)

@@ -47,6 +47,29 @@ def test_an_unchanged_model_is_kept_and_says_so(train, run_config, caplog):
     assert [(title, epoch) for title, epoch, _ in told] == [(name, e) for name in first for e in (0, 1)]
 
 
+def scalars(folder):
+    """Curves by name as (step, value) pairs; all event files of the folder together."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder)).Reload()
+    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def test_curves_are_those_of_the_model_that_is_linked(train, run_config, tmp_path):
+    folder = tmp_path / "runs" / "toy" / "tensorboard" / "cnn_lstm"
+    train(run_config(MODELS[:1], epochs=2))
+    first = scalars(folder)
+    train(run_config(MODELS[:1], epochs=3))
+    second = scalars(folder)
+    assert [len(curves["validation/loss"]) for curves in (first, second)] == [2, 3]
+    train(run_config(MODELS[:1], epochs=2))
+    again = scalars(folder)
+    first.pop("train/samples_per_second")
+    assert again == first
+    train(run_config(MODELS[:1], epochs=2), run="renamed")
+    assert scalars(tmp_path / "runs" / "renamed" / "tensorboard" / "cnn_lstm") == first
+
+
 @pytest.mark.parametrize(
     "change",
     [
