@@ -226,6 +226,8 @@ def _outside_or_bug(error: Exception) -> int:
     shown = f"{type(error).__name__}: {error}".splitlines()[0]
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in REFUSALS):
         return _say(f"the machine refused ({shown}); check disk, memory and permissions", ENVIRONMENT)
+    if "no locator available" in shown:  # numba's words where neither the package nor the home folder can be written
+        return _say("compiled loops cannot be kept; set NUMBA_CACHE_DIR to a folder that can be written", ENVIRONMENT)
     return _say(f"a bug of ours: {shown}; traceback in {_write_traceback(error)}", BUG)
 
 

@@ -187,9 +187,16 @@ def test_an_unreadable_file_is_an_environment_error(tmp_path: Path) -> None:
         Store(tmp_path).digest_input(tmp_path / "file" / "below")
 
 
-@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), MemoryError()])
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "the machine refused (OSError: [Errno 28] No space left"),
+        (MemoryError(), "the machine refused (MemoryError"),
+        (RuntimeError("cannot cache function 'f': no locator available for file 'x'"), "set NUMBA_CACHE_DIR"),
+    ],
+)
 def test_what_the_machine_refuses_is_an_environment_error(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, told: str
 ) -> None:
     def refused(**_: object) -> None:
         raise error
@@ -197,7 +204,7 @@ def test_what_the_machine_refuses_is_an_environment_error(
     monkeypatch.setattr(cli, "app", refused)
     monkeypatch.setattr(cli, "_log_to_terminal", lambda: None)
     assert cli.main([]) == 3
-    assert "the machine refused" in capsys.readouterr().err
+    assert told in capsys.readouterr().err
 
 
 def test_a_run_of_bars_says_what_it_did_and_does_it_once(tmp_path: Path) -> None:
