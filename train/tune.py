@@ -84,8 +84,12 @@ def check_search(values: Values, config: RunConfig) -> SearchSection:
         for value in key.choices if key.choices is not None else (key.low, key.high):
             try:
                 check_config(with_keys(values, {path: value}))
-            except (ConfigError, InputError) as error:
-                problems.append(Problem("search", f"keys.{path}", f"does not fit the run file: {error}", value))
+            except ConfigError as error:
+                first = error.problems[0]
+                problems.append(Problem("search", f"keys.{path}", first.message, value, first.nearest))
+                break
+            except InputError as error:
+                problems.append(Problem("search", f"keys.{path}", str(error), value))
                 break
     maximize = getattr(plugins.load("metrics", search.metric).module, "MAXIMIZE", search.direction == "maximize")
     direction = "maximize" if maximize else "minimize"

@@ -61,7 +61,8 @@ class Problem:
         where = ".".join(part for part in (self.section, self.key) if part)
         shown = "" if self.value is None else f" (value {self.value!r})"
         hint = f"; did you mean '{self.nearest}'?" if self.nearest else ""
-        return f"{self.file}: {where}: {self.message}{shown}{hint}"
+        file = f"{self.file}: " if self.file else ""
+        return f"{file}{where}: {self.message}{shown}{hint}"
 
 
 class ConfigError(PipelineError):
