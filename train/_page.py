@@ -70,10 +70,13 @@ def score_table(metrics: Mapping[str, Any], part: str) -> str:
         + [_cell(entry["parts"][part]["metrics"][metric]) for metric in names]
         for name, entry in predictors
     ]
+    drawn = any(cell["low"] is not None for cell in predictors[0][1]["parts"][part]["metrics"].values())
+    intervals = (
+        f"intervals at {metrics['confidence']:.0%} from a moving-block bootstrap, blocks of {facts['block']} samples"
+    )
     about = (
         f"<h3>{part} part</h3><p>{facts['samples']:,} samples, worth {facts['effective_samples']:,.0f} independent "
-        f"ones; intervals at {metrics['confidence']:.0%} from a moving-block bootstrap, "
-        f"blocks of {facts['block']} samples.</p>"
+        f"ones; {intervals if drawn else 'no intervals were drawn (evaluate.resamples)'}.</p>"
     )
     return about + table(["", *names], rows)
 

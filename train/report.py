@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
@@ -45,7 +46,7 @@ def write(
         _page.warning_list(told),
         _page.section("Results", _results(metrics)),
         _page.section("Curves", _curves(stages, models)),
-        _page.section("Market", _market(stages)),
+        _page.section("Market", _market(stages, str(values.get("display_timezone", "UTC")))),
         _page.section("Labels and features", _inputs(stages, manifests)),
         _page.section("What went in and what came out", _page.account(manifests)),
         _page.section("Run file", f"<pre>{html.escape(write_yaml(dict(values)))}</pre>"),
@@ -150,26 +151,32 @@ def _reliability_curves(table: pa.Table, bins: int = 10) -> dict[str, tuple[Arra
     return curves
 
 
-def _market(stages: Mapping[str, Path]) -> str:
+def _market(stages: Mapping[str, Path], zone: str) -> str:
     short = read_json(stages["bars"] / "resolutions.json")["short"]
-    cuts = _part_starts(stages)
+    cuts = _part_starts(stages, zone)
     drawn = []
     for symbol in read_json(stages["ingest"] / MANIFEST)["symbols"]:
         files = sorted((stages["bars"] / short).glob(f"{symbol}_[0-9]*.parquet"))
         tables = [read_table(path, ["close_timestamp", "close", "volume"]) for path in files]
         table = pa.concat_tables(tables)
-        time = _column(table, "close_timestamp").astype("datetime64[ns]")
-        title = f"<h3>{html.escape(symbol)}: {len(table):,} bars of {html.escape(short)}</h3>"
-        drawn.append(title + _plots.price(time, _column(table, "close"), _column(table, "volume"), cuts))
+        time = _local(_column(table, "close_timestamp"), zone)
+        about = html.escape(f"{symbol}: {len(table):,} bars of {short}, times in {zone}")
+        drawn.append(f"<h3>{about}</h3>" + _plots.price(time, _column(table, "close"), _column(table, "volume"), cuts))
     return "".join(drawn)
 
 
-def _part_starts(stages: Mapping[str, Path]) -> dict[str, Any]:
+def _local(time_ns: Array, zone: str) -> Array:
+    """Wall-clock times of a zone, for people."""
+    local: Array = pd.DatetimeIndex(time_ns, tz="UTC").tz_convert(zone).tz_localize(None).to_numpy()
+    return local
+
+
+def _part_starts(stages: Mapping[str, Path], zone: str) -> dict[str, Any]:
     """When the validation and test parts begin, from the predictions."""
     if "evaluate" not in stages:
         return {}
     table = read_table(stages["evaluate"] / "predictions.parquet", ["decision_time", "split"])
-    split, time = np.array(table.column("split").to_pylist()), _column(table, "decision_time").astype("datetime64[ns]")
+    split, time = np.array(table.column("split").to_pylist()), _local(_column(table, "decision_time"), zone)
     return {part: time[split == part].min() for part in ("validation", "test") if (split == part).any()}
 
 

@@ -177,17 +177,28 @@ def test_missing_and_damaged_datasets_are_one_line_each(tmp_path):
     whole = stream.read_bytes()
     for content in (whole[:-100], b"", b"{" * 64):
         stream.write_bytes(content)
-        with pytest.raises(InputError, match=r"bars.safetensors: cannot be read: .*delete the folder and rerun"):
+        with pytest.raises(InputError, match=r"bars.safetensors: has .* bytes, and the manifest says .* run the stage"):
             load_dataset(output.path, CPU)
+    stream.write_bytes(b"{" * len(whole))
+    with pytest.raises(InputError, match=r"bars.safetensors: cannot be read: .*delete the folder and rerun"):
+        load_dataset(output.path, CPU)
     stream.write_bytes(whole)
+    manifest = json.loads((output.path / "manifest.json").read_text())
     samples = output.path / "samples.parquet"
     table = pq.read_table(samples)
-    write_table(samples, table.drop_columns(["row/book"]))
+    _write_listed(samples, table.drop_columns(["row/book"]), manifest)
     with pytest.raises(InputError, match=r"samples.parquet: lacks the column 'row/book'"):
         load_dataset(output.path, CPU)
-    write_table(samples, table.set_column(0, "symbol", [["XXX"] * len(table)]))
+    _write_listed(samples, table.set_column(0, "symbol", [["XXX"] * len(table)]), manifest)
     with pytest.raises(InputError, match=r"column 'symbol' holds a value that is none of AAA"):
         load_dataset(output.path, CPU)
+
+
+def _write_listed(path, table, manifest):
+    """Writes a file and its new size into the manifest: only what the file holds is wrong then."""
+    write_table(path, table)
+    manifest["files"][path.name]["bytes"] = path.stat().st_size
+    (path.parent / "manifest.json").write_text(json.dumps(manifest))
 
 
 def test_everything_in_the_manifest_is_plain(output):

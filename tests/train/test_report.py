@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
@@ -208,3 +209,9 @@ def test_runs_are_compared_side_by_side(toy, run_config, trace, tmp_path):
 def test_a_folder_that_was_not_judged_ends_with_the_command(tmp_path):
     with pytest.raises(InputError, match=r"no metrics\.json; run it to the end first: gpu-pipeline run .*config\.yaml"):
         report.compare([tmp_path])
+
+
+def test_times_are_shown_in_the_zone_that_was_asked_for():
+    moment = np.array([pd.Timestamp("2024-07-01 12:00", tz="UTC").value])
+    assert report._local(moment, "UTC")[0] == np.datetime64("2024-07-01T12:00")
+    assert report._local(moment, "America/New_York")[0] == np.datetime64("2024-07-01T08:00")
