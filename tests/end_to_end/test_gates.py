@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.metrics import log_loss, roc_auc_score
 
-from bench import gates
+from bench import gates, networks
 
 
 @pytest.fixture(scope="module")
@@ -67,3 +67,13 @@ def test_oracle_is_the_score_at_the_close_of_each_bar():
 @pytest.mark.slow
 def test_full_gate():
     assert gates.main([]) == 0
+
+
+@pytest.mark.parametrize("network", networks.NETWORKS)
+def test_a_network_finds_nothing_in_a_null_market(network):
+    assert networks.score(network, 0.0, networks.NULL_CONFIDENCE).finds_nothing()
+
+
+@pytest.mark.parametrize("network", networks.NETWORKS)
+def test_a_network_finds_the_planted_edge(network):
+    assert networks.score(network, gates.EDGE, networks.EDGE_CONFIDENCE).finds_the_edge()
