@@ -160,6 +160,8 @@ def test_a_stopped_run_says_so_and_leaves_nothing_half(tmp_path: Path, number: s
         env=environment,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell's background job ignores Ctrl-C, and so would what it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         _wait_for(lambda: "ingest: running" in _log_of(tmp_path))
         process.send_signal(number)

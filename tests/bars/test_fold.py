@@ -12,7 +12,7 @@ from safetensors.torch import load, save
 
 from gpu_pipeline.bars import _fold
 from gpu_pipeline.bars._make import make_bars, make_resolutions
-from gpu_pipeline.core.errors import InputError
+from gpu_pipeline.core.errors import ConfigError, InputError
 from gpu_pipeline.core.schema import BAR_COLUMNS, Bars
 from tests.bars.market import random_trades
 
@@ -117,13 +117,13 @@ def test_flush_makes_every_piece_stand_alone(seed, cuts):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"resolutions": {"short": 3}}, "two resolutions are called 'short'"),
+        ({"resolutions": {"short": 3}}, "resolution 'short' is the bar type itself; give it another name"),
         ({"resolutions": {"1min": 3}, "time": ["1min"]}, "two resolutions are called '1min'"),
         ({"resolutions": {"a/b": 3}}, "letters, digits, _ and - .value 'a/b'"),
     ],
 )
 def test_names_that_cannot_be_kept_apart_are_errors(options, message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises((InputError, ConfigError), match=message):
         make_resolutions(random_trades(0, 10), threshold=5, **options)
 
 
