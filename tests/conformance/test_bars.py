@@ -8,13 +8,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
 from safetensors.torch import load, save
 
 from gpu_pipeline.core import plugins
-from gpu_pipeline.core.plugins import Options
 from tests.bars.market import random_trades
-from tests.conformance.options import example
+from tests.conformance.options import example, strict_example
 
 NAMES = plugins.names("bars")
 
@@ -35,14 +33,7 @@ def test_there_are_bar_types():
 @pytest.mark.parametrize("name", NAMES)
 def test_config_is_strict_frozen_and_documented(name):
     plugin = plugins.load("bars", name)
-    config = example(plugin.config)
-    assert issubclass(plugin.config, Options)
-    assert plugin.summary
-    assert plugin.config.__doc__
-    with pytest.raises(ValidationError, match="frozen"):
-        setattr(config, next(iter(plugin.config.model_fields)), None)
-    with pytest.raises(ValidationError, match="Extra inputs"):
-        plugin.config(**{**config.model_dump(), "no_such_key": 1})
+    config = strict_example(plugin)
     label = plugin.module.label(config)
     assert label
     assert label.replace(".", "").isalnum()

@@ -8,14 +8,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from gpu_pipeline.core import plugins
-from gpu_pipeline.core.plugins import Options
 from gpu_pipeline.core.schema import Depth
 from tests.book.market import random_book
 from tests.book.test_snapshots import first_snapshots
-from tests.conformance.options import example
+from tests.conformance.options import example, strict_example
 
 NAMES = plugins.names("book")
 TENSORS = [field.name for field in fields(Depth) if field.name != "symbol"]
@@ -28,14 +26,7 @@ def test_there_are_book_forms():
 @pytest.mark.parametrize("name", NAMES)
 def test_config_is_strict_frozen_and_documented(name):
     plugin = plugins.load("book", name)
-    config = example(plugin.config)
-    assert issubclass(plugin.config, Options)
-    assert plugin.summary
-    assert plugin.config.__doc__
-    with pytest.raises(ValidationError, match="frozen"):
-        setattr(config, next(iter(plugin.config.model_fields)), None)
-    with pytest.raises(ValidationError, match="Extra inputs"):
-        plugin.config(**{**config.model_dump(), "no_such_key": 1})
+    config = strict_example(plugin)
     assert plugin.config.model_validate(config.model_dump()) == config
 
 

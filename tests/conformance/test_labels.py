@@ -6,11 +6,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from gpu_pipeline.core import plugins
-from gpu_pipeline.core.plugins import Options
-from tests.conformance.options import example
+from tests.conformance.options import example, strict_example
 from tests.labels.market import random_bars
 
 NAMES = plugins.names("labels")
@@ -31,14 +29,7 @@ def test_there_are_labels():
 @pytest.mark.parametrize("name", NAMES)
 def test_config_is_strict_frozen_and_documented(name):
     plugin = plugins.load("labels", name)
-    config = example(plugin.config)
-    assert issubclass(plugin.config, Options)
-    assert plugin.summary
-    assert plugin.config.__doc__
-    with pytest.raises(ValidationError, match="frozen"):
-        setattr(config, next(iter(plugin.config.model_fields)), None)
-    with pytest.raises(ValidationError, match="Extra inputs"):
-        plugin.config(**{**config.model_dump(), "no_such_key": 1})
+    config = strict_example(plugin)
     assert plugin.config.model_validate(config.model_dump()) == config
 
 
