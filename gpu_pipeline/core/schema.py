@@ -1,6 +1,7 @@
 """What the stages hand to each other: tables of tensors with their units.
 
-Axes: N trades, B bars, T grid steps, L levels, F features, R stream rows, W samples. Times are int64 nanoseconds UTC.
+Axes: N trades, E book events, Q quotes, B bars, T grid steps, L levels, F features, R stream rows, W samples.
+Times are int64 nanoseconds UTC.
 """
 
 from __future__ import annotations
@@ -431,6 +432,63 @@ class BookSnapshots:
     bid_count: Tensor
     price_ticks: Tensor
     quantity_lots: Tensor
+
+    def __len__(self) -> int:
+        return len(self.time_ns)
+
+
+@dataclass(frozen=True)
+class BookEvents:
+    """Changes of one symbol's order book in the order in which they apply (DESIGN 4.5): E events.
+
+    An event sets the whole quantity of one price level. A row of side 0 empties the book: the rows after it are a new
+    snapshot, or there is none until the next one (a gap in the feed). Rows of one message share its times and id.
+
+    Attributes:
+        time_ns: [E] int64 non-decreasing, the venue's time.
+        known_ns: [E] int64 non-decreasing, when the book after the event could be read.
+        side: [E] int64: 1 bid, -1 ask, 0 the book is emptied.
+        price_ticks: [E] int64, 0 where side is 0.
+        quantity_lots: [E] int64 >= 0, the level's new quantity; 0 deletes it.
+        update_id: [E] int64, the venue's last id in the message; -1 where it has none.
+        report: what reading counted so far (gaps, duplicates, stale messages, ...).
+    """
+
+    symbol: Symbol
+    time_ns: Tensor
+    known_ns: Tensor
+    side: Tensor
+    price_ticks: Tensor
+    quantity_lots: Tensor
+    update_id: Tensor
+    report: Mapping[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.time_ns)
+
+
+@dataclass(frozen=True)
+class Quotes:
+    """A best bid and offer stream of one symbol: Q rows; a side that is missing has quantity 0.
+
+    Attributes:
+        time_ns: [Q] int64 non-decreasing, the venue's time.
+        known_ns: [Q] int64, when it could be read.
+        update_id: [Q] int64, the book's update id that the quote belongs to; -1 where the venue has none.
+        bid_ticks: [Q] int64.
+        bid_lots: [Q] int64.
+        ask_ticks: [Q] int64.
+        ask_lots: [Q] int64.
+    """
+
+    symbol: Symbol
+    time_ns: Tensor
+    known_ns: Tensor
+    update_id: Tensor
+    bid_ticks: Tensor
+    bid_lots: Tensor
+    ask_ticks: Tensor
+    ask_lots: Tensor
 
     def __len__(self) -> int:
         return len(self.time_ns)
