@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -23,6 +23,7 @@ from gpu_pipeline.core.errors import Busy, EnvironmentProblem, InputError
 log = logging.getLogger("gpu_pipeline")
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
+ROW_GROUP = 1 << 20
 
 
 @contextmanager
@@ -43,15 +44,24 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         EnvironmentProblem: the disk or its permissions refuse.
     """
+    with _whole(path) as file, _environment(path):
+        yield file
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[IO[bytes]]:
+    """`atomic_file`, but what its body raises passes as it is: a body that also reads has errors of its own."""
     temporary = ""
     try:
         with _environment(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-            with os.fdopen(handle, "wb") as file:
-                yield file
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            with _environment(path):
                 file.flush()
                 os.fsync(file.fileno())
+        with _environment(path):
             os.chmod(temporary, 0o644)
             os.replace(temporary, path)
             _sync_folder(path.parent)
@@ -101,20 +111,77 @@ def read_json(path: Path) -> Any:
 
 def write_table(path: Path, table: pa.Table, metadata: Mapping[str, str] | None = None) -> Path:
     """Writes Parquet whole: zstd, page checksums, integers and times delta-packed, floats byte-stream-split."""
-    if metadata:
-        table = table.replace_schema_metadata({**(table.schema.metadata or {}), **metadata})
-    encodings = {field.name: encoding for field in table.schema if (encoding := _encoding(field.type))}
-    with atomic_file(path) as file:
-        pq.write_table(
-            table,
+    with table_file(path, table.schema, metadata) as file:
+        file.write(table)
+    return path
+
+
+@contextmanager
+def table_file(path: Path, schema: pa.Schema, metadata: Mapping[str, str] | None = None) -> Iterator[TableFile]:
+    """A Parquet file written piece by piece, as `write_table` writes one: it appears whole or not at all.
+
+    Memory holds one row group (ROW_GROUP rows); the bytes do not depend on how the rows are cut into pieces.
+
+    Raises:
+        EnvironmentProblem: the disk or its permissions refuse.
+    """
+    with _whole(path) as file:
+        table = TableFile(path, file, schema.with_metadata({**(schema.metadata or {}), **(metadata or {})} or None))
+        try:
+            yield table
+            table.close()
+        finally:
+            table.abandon()
+
+
+class TableFile:
+    """A Parquet file in the making; `table_file` opens and closes it."""
+
+    def __init__(self, path: Path, file: IO[bytes], schema: pa.Schema) -> None:
+        self._path, self._schema = path, schema
+        self._held: list[pa.Table] = []
+        self._rows = 0
+        self._groups = 0
+        encodings = {field.name: encoding for field in schema if (encoding := _encoding(field.type))}
+        self._writer = pq.ParquetWriter(
             file,
+            schema,
             compression="zstd",
             use_dictionary=False,
             column_encoding=encodings,
             write_page_checksum=True,
-            row_group_size=1 << 20,
         )
-    return path
+
+    def write(self, table: pa.Table) -> None:
+        """Adds rows after those that are there."""
+        while table.num_rows:
+            part = table.slice(0, ROW_GROUP - self._rows)
+            self._held.append(part)
+            self._rows += part.num_rows
+            table = table.slice(part.num_rows)
+            if self._rows == ROW_GROUP:
+                self._put()
+
+    def close(self) -> None:
+        """Writes the rows that are held, and the footer; a table without rows has one empty row group."""
+        if self._rows or not self._groups:
+            self._put()
+        with _environment(self._path):
+            self._writer.close()
+
+    def abandon(self) -> None:
+        """Lets go of a file that failed, so that nothing tries to end it later; does nothing after `close`."""
+        with suppress(OSError, pa.ArrowException):
+            self._writer.close()
+        self._writer.is_open = False
+
+    def _put(self) -> None:
+        # One array per column: pages would end where pieces do.
+        group = pa.concat_tables(self._held or [self._schema.empty_table()]).combine_chunks()
+        self._held, self._rows = [], 0
+        self._groups += 1
+        with _environment(self._path):
+            self._writer.write_table(group, row_group_size=ROW_GROUP)
 
 
 def _encoding(kind: pa.DataType) -> str | None:

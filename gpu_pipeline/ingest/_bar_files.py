@@ -96,7 +96,7 @@ def read(path: Path, mapping: Mapping[Name, str | None], request: ReadRequest) -
 def _read_parquet(path: Path, mapping: Mapping[Name, str | None], request: ReadRequest) -> Iterator[RawBars]:
     if request.device.type == "cuda":
         _device.library()
-    with parquet._errors(path), pq.ParquetFile(path, page_checksum_verification=request.verify) as file:
+    with parquet.errors(path), pq.ParquetFile(path, page_checksum_verification=request.verify) as file:
         found = match(file.schema_arrow.names, mapping, path, ALIASES, REQUIRED)
         columns = _BarColumns(path)
         for cells in parquet._chunks(file, path, list(dict.fromkeys(found.values())), request):

@@ -14,6 +14,7 @@ from gpu_pipeline.core.schema import BookSnapshots, Symbol, Trades
 from gpu_pipeline.core.trace import Trace
 from gpu_pipeline.ingest import _book_files, _trade_files
 from gpu_pipeline.ingest._read import open_stream, request_of
+from gpu_pipeline.ingest._trade_files import TradeFile
 
 TRADES = "trades"
 
@@ -99,8 +100,17 @@ def load_symbols(manifest: Mapping[str, Any]) -> dict[str, Symbol]:
     return {name: Symbol.from_json(entry["symbol"]) for name, entry in entries.items()}
 
 
+def trade_files(folder: Path, symbol: Symbol) -> list[TradeFile]:
+    """The monthly files of a symbol's clean trades, for `read_file`.
+
+    Raises:
+        InputError: no files, a damaged file, or scales other than the symbol's.
+    """
+    return _trade_files.trade_files(folder / symbol.name, symbol)
+
+
 def load_trades(folder: Path, symbol: Symbol, device: torch.device) -> Iterator[Trades]:
-    """Clean trades of a symbol, one table per monthly file, with absolute `first_row`.
+    """Clean trades of a symbol in chunks of bounded size, with absolute `first_row`.
 
     Raises:
         InputError: no files, a damaged file, or scales other than the symbol's.

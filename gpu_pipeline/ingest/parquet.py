@@ -72,7 +72,7 @@ def read(config: Config, request: ReadRequest) -> Iterator[RawTrades]:
 
 
 def _read_file(path: Path, config: Config, request: ReadRequest) -> Iterator[RawTrades]:
-    with _errors(path), pq.ParquetFile(path, page_checksum_verification=request.verify) as file:
+    with errors(path), pq.ParquetFile(path, page_checksum_verification=request.verify) as file:
         said = clean_metadata(file.schema_arrow.metadata)
         declared = declared_symbol(said, path, request.symbol)
         found = find(file.schema_arrow.names, config.columns, path) if said is None else _clean_columns(said)
@@ -86,7 +86,7 @@ def _read_file(path: Path, config: Config, request: ReadRequest) -> Iterator[Raw
 
 
 @contextmanager
-def _errors(path: Path) -> Iterator[None]:
+def errors(path: Path) -> Iterator[None]:
     """Everything that a damaged file makes the library raise, as one line."""
     try:
         yield
