@@ -54,6 +54,23 @@ def add_scaled(high, low, word_high, word_low, factor):
 
 
 @jit
+def recentred(n, s1, s2h, s2l, s3h, s3l, s4h, s4l, c):
+    """Return (s1, s2_hi, s2_lo, ..., s4_lo) of d + c, given n and those of d."""
+    s1h, nh = s1 >> 63, 0
+    # Horner in c: t2 = s2 + c (2 s1 + c n), and so on; each step is one 128-bit multiply and add.
+    h, w = add_scaled(*scale(s1h, s1, 2), nh, n, c)
+    t2h, t2l = add_scaled(s2h, s2l, h, w, c)
+    h, w = add_scaled(*scale(s1h, s1, 3), nh, n, c)
+    h, w = add_scaled(*scale(s2h, s2l, 3), h, w, c)
+    t3h, t3l = add_scaled(s3h, s3l, h, w, c)
+    h, w = add_scaled(*scale(s1h, s1, 4), nh, n, c)
+    h, w = add_scaled(*scale(s2h, s2l, 6), h, w, c)
+    h, w = add_scaled(*scale(s3h, s3l, 4), h, w, c)
+    t4h, t4l = add_scaled(s4h, s4l, h, w, c)
+    return s1 + n * c, t2h, t2l, t3h, t3l, t4h, t4l
+
+
+@jit
 def spec(sums, bar, out):
     """Write the moments of one bar to out[:, bar]."""
     for row in range(8):
@@ -61,20 +78,12 @@ def spec(sums, bar, out):
     n, s1 = sums[COUNT, bar], sums[S1, bar]
     if n == 0:
         return
-    s1h, nh = s1 >> 63, 0
     s2h, s2l, s3h, s3l = sums[S2, bar], sums[S2 + 1, bar], sums[S3, bar], sums[S3 + 1, bar]
     c = (2 * s1 + n) // (2 * n)
-    out[0, bar], out[1, bar] = c, s1 - n * c
-    # Horner in -c: t2 = s2 - c (2 s1 - c n), and so on; each step is one 128-bit multiply and add.
-    h, w = add_scaled(*scale(s1h, s1, 2), nh, n, -c)
-    out[2, bar], out[3, bar] = add_scaled(s2h, s2l, h, w, -c)
-    h, w = add_scaled(*scale(s1h, s1, 3), nh, n, -c)
-    h, w = add_scaled(*scale(s2h, s2l, 3), h, w, -c)
-    out[4, bar], out[5, bar] = add_scaled(s3h, s3l, h, w, -c)
-    h, w = add_scaled(*scale(s1h, s1, 4), nh, n, -c)
-    h, w = add_scaled(*scale(s2h, s2l, 6), h, w, -c)
-    h, w = add_scaled(*scale(s3h, s3l, 4), h, w, -c)
-    out[6, bar], out[7, bar] = add_scaled(sums[S4, bar], sums[S4 + 1, bar], h, w, -c)
+    out[0, bar] = c
+    out[1, bar], out[2, bar], out[3, bar], out[4, bar], out[5, bar], out[6, bar], out[7, bar] = recentred(
+        n, s1, s2h, s2l, s3h, s3l, sums[S4, bar], sums[S4 + 1, bar], -c
+    )
 
 
 @jit
