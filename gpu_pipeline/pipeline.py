@@ -30,6 +30,7 @@ from gpu_pipeline.features import _stage as features_stage
 from gpu_pipeline.features._feature import catalogue
 from gpu_pipeline.features._set import read_include, read_set
 from gpu_pipeline.ingest import _stage as ingest_stage
+from gpu_pipeline.ingest._trade_files import read_file
 from gpu_pipeline.labels import _stage as labels_stage
 from train import report as report_stage
 from train import stage as train_stage
@@ -203,15 +204,12 @@ def _seeded(section: Any, seed: int) -> Any:
 
 def _bars(this: Run) -> Output:
     source = this.outputs["ingest"]
-
-    def trades(symbol: Symbol) -> Iterator[Any]:
-        return ingest_stage.load_trades(source.path, symbol, this.device)
-
     write = partial(
         bars_stage.write,
         config=this.config,
         symbols=this.symbols(),
-        trades=trades,
+        files=partial(ingest_stage.trade_files, source.path),
+        read=read_file,
         device=this.device,
         trace=this.trace,
     )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import torch
@@ -17,25 +17,53 @@ from gpu_pipeline.bars._aggregate import to_bars
 from gpu_pipeline.core.config import RunConfig
 from gpu_pipeline.core.errors import InputError, nearest
 from gpu_pipeline.core.schema import BAR_COLUMNS, TIME_COLUMNS, Bars, Symbol, Tensor, Trades
-from gpu_pipeline.core.store import file_metadata, read_json, read_table, write_json, write_table
+from gpu_pipeline.core.store import TableFile, file_metadata, read_json, read_table, table_file, write_json
 from gpu_pipeline.core.trace import Trace
 from gpu_pipeline.core.units import month_of, parse_instant
 from kernels import bar_sums
 
 _INDEX = "resolutions.json"
 
+Month = tuple[int, int]
+
+
+class TradeFile(Protocol):
+    """A file of trades as the stage before names it: the unit of `at_file_end`, read chunk by chunk."""
+
+    @property
+    def rows(self) -> int:
+        """Its trades."""
+
+    @property
+    def month(self) -> tuple[int, int]:
+        """The UTC year and month that all of them lie in."""
+
+
+Read = Callable[[Any, Symbol, torch.device], Iterable[Trades]]
+
 
 def write(
     folder: Path,
     config: RunConfig,
     symbols: dict[str, Symbol],
-    trades: Callable[[Symbol], Iterable[Trades]],
+    files: Callable[[Symbol], Sequence[TradeFile]],
+    read: Read,
     device: torch.device,
     trace: Trace,
 ) -> dict[str, Any]:
     """Writes `folder/{NAME}/{SYMBOL}_{YYYY}_{MM}_{TYPE}_bars_{THRESHOLD}.parquet` for every resolution.
 
-    A row lies in the file of the month of its close; flushed rows in that of their trades.
+    A row lies in the file of the month of its close; flushed rows in that of their trades. Memory holds a chunk of
+    trades and a row group of bars, whatever the length of the history.
+
+    Args:
+        folder: where to write.
+        config: the run file.
+        symbols: by name.
+        files: the files of a symbol's trades in time order.
+        read: the trades of one of them in chunks on a device.
+        device: of the run.
+        trace: shows the progress.
 
     Returns:
         what the manifest says: rows, folders, and per symbol the account of input, bars and open rest.
@@ -47,14 +75,17 @@ def write(
     assert config.bars is not None
     chains = _fold.plan(config.bars)
     flush = config.bars.at_file_end == "flush"
+    found = {name: files(symbol) for name, symbol in symbols.items()}
     accounts = {}
-    with trace.progress("bars") as ticker:
-        for symbol in symbols.values():
-            writer = _Writer(folder, symbol, chains, flush)
-            for chunk in trades(symbol):
-                writer.add(chunk)
-                ticker.advance(1, symbol.name)
-            accounts[symbol.name] = writer.finish()
+    with trace.progress("bars", sum(file.rows for some in found.values() for file in some)) as ticker:
+        for name, symbol in symbols.items():
+            with _Writer(folder, symbol, chains, flush) as writer:
+                for file in found[name]:
+                    for chunk in read(file, symbol, device):
+                        writer.add(chunk, file.month)
+                        ticker.advance(len(chunk), name)
+                    writer.end_file(file.month)
+                accounts[name] = writer.finish()
     folders = {chain.resolution: chain.name for chain in chains}
     write_json(folder / _INDEX, folders)
     return {
@@ -103,83 +134,100 @@ def _tensor(column: pa.ChunkedArray, name: str, device: torch.device) -> Tensor:
     return torch.from_numpy(values.to_numpy().copy()).to(device)
 
 
-@dataclass
-class _Writer:
-    """Folds one symbol's chunks and writes each month once no later row can belong to it."""
+class _Months:
+    """The monthly files of one resolution, written while its bars come."""
 
-    folder: Path
-    symbol: Symbol
-    chains: Sequence[_fold.Chain]
-    flush: bool
-    state: dict[str, Tensor] = field(default_factory=dict)
-    has_side: bool = True
-    last_month: tuple[int, int] | None = None
-    written: set[str] = field(default_factory=set)
-    pending: dict[str, dict[tuple[int, int], list[Bars]]] = field(default_factory=dict)
-    account: Account = field(init=False)
+    def __init__(self, folder: Path, symbol: Symbol, chain: _fold.Chain) -> None:
+        self._folder, self._symbol, self._chain = folder, symbol, chain
+        self._open = ExitStack()
+        self._file: TableFile | None = None
+        self.month: Month | None = None
 
-    def __post_init__(self) -> None:
-        self.account = Account(self.symbol)
+    def __enter__(self) -> _Months:
+        return self
 
-    def add(self, trades: Trades) -> None:
-        if not len(trades):
-            return
-        self.has_side = self.account.has_side = trades.has_side
-        self.account.input.add_trades(trades)
-        sums, self.state = _fold.step(trades, self.chains, self.state)
-        self.last_month = month_of(int(trades.time_ns[-1]))
-        own = self.last_month if self.flush else None
-        self._take(sums, own, partial=False)
-        if self.flush:
-            self._take(_fold.open_rest(self.chains, self.state), own, partial=True)
-            self.state = {}
-        for resolution, months in self.pending.items():
-            for month in sorted(months)[:-1]:
-                self._write(resolution, month)
+    def __exit__(self, *error: Any) -> None:
+        self._open.__exit__(*error)
 
-    def finish(self) -> dict[str, Any]:
-        """Writes what is left (an empty file where a resolution has no bar yet) and closes the account."""
-        if self.last_month is None:
-            raise InputError(f"bars: there are no trades of {self.symbol.name}; check ingest's start, end and limit")
-        for chain in self.chains:
-            if chain.resolution not in self.written and not self.pending[chain.resolution]:
-                nothing = torch.zeros(bar_sums.K, 0, dtype=torch.int64)
-                bars = to_bars(nothing, self.symbol, chain.name, has_side=self.has_side)
-                self.pending[chain.resolution][self.last_month] = [bars]
-        for resolution, months in self.pending.items():
-            for month in sorted(months):
-                self._write(resolution, month)
-        return self.account.close(_fold.open_rest(self.chains, self.state))
+    def write(self, month: Month, bars: Bars) -> None:
+        """Adds bars to a month; the one before is finished."""
+        table = bars.to_arrow()
+        if self._file is None or month != self.month:
+            self._open.close()
+            self._file = self._open.enter_context(table_file(self._path(month), table.schema, self._metadata(bars)))
+            self.month = month
+        self._file.write(table)
 
-    def _take(self, sums: dict[str, Tensor], own: tuple[int, int] | None, *, partial: bool) -> None:
-        self.account.take(sums, partial=partial)
-        for chain in self.chains:
-            bars = to_bars(sums[chain.resolution], self.symbol, chain.name, has_side=self.has_side, is_partial=partial)
-            months = self.pending.setdefault(chain.resolution, {})
-            for month, part in _by_month(bars, own):
-                months.setdefault(month, []).append(part)
+    def _path(self, month: Month) -> Path:
+        name = f"{self._symbol.name}_{month[0]:04}_{month[1]:02}_{self._chain.title}.parquet"
+        return self._folder / self._chain.name / name
 
-    def _write(self, resolution: str, month: tuple[int, int]) -> None:
-        chain = next(chain for chain in self.chains if chain.resolution == resolution)
-        bars = Bars.concat(self.pending[resolution].pop(month))
-        self.written.add(resolution)
-        name = f"{self.symbol.name}_{month[0]:04}_{month[1]:02}_{chain.title}.parquet"
-        metadata = {
-            "symbol": json.dumps(self.symbol.to_json(), sort_keys=True),
-            "bars": chain.name,
-            "resolution": resolution,
+    def _metadata(self, bars: Bars) -> dict[str, str]:
+        return {
+            "symbol": json.dumps(self._symbol.to_json(), sort_keys=True),
+            "bars": self._chain.name,
+            "resolution": self._chain.resolution,
             "has_side": json.dumps(bars.has_side),
         }
-        write_table(self.folder / chain.name / name, bars.to_arrow(), metadata)
 
 
-def _by_month(bars: Bars, own: tuple[int, int] | None) -> Iterable[tuple[tuple[int, int], Bars]]:
-    """The rows cut where the month of their close changes; all of them in `own` where it is given."""
-    if not len(bars):
-        return
-    if own is not None:
-        yield own, bars
-        return
+class _Writer:
+    """Folds one symbol's chunks and writes what closes."""
+
+    def __init__(self, folder: Path, symbol: Symbol, chains: Sequence[_fold.Chain], flush: bool) -> None:
+        self.symbol, self.chains, self.flush = symbol, chains, flush
+        self.months = {chain.resolution: _Months(folder, symbol, chain) for chain in chains}
+        self.account = Account(symbol)
+        self.state: dict[str, Tensor] = {}
+        self._open = ExitStack()
+
+    def __enter__(self) -> _Writer:
+        for months in self.months.values():
+            self._open.enter_context(months)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._open.__exit__(*error)
+
+    def add(self, trades: Trades, month: Month) -> None:
+        """Takes the next chunk of the file of a month."""
+        if not len(trades):
+            return
+        self.account.has_side = trades.has_side
+        self.account.input.add_trades(trades)
+        sums, self.state = _fold.step(trades, self.chains, self.state)
+        self._take(sums, month, partial=False)
+
+    def end_file(self, month: Month) -> None:
+        """A file border: nothing for `continue`; `flush` ends the open bars and starts anew."""
+        if self.flush and self.state:
+            self._take(_fold.open_rest(self.chains, self.state), month, partial=True)
+            self.state = {}
+
+    def finish(self) -> dict[str, Any]:
+        """Writes an empty file where a resolution has no bar yet, and closes the account."""
+        if not self.account.input.trades:
+            raise InputError(f"bars: there are no trades of {self.symbol.name}; check ingest's start, end and limit")
+        nothing = torch.zeros(bar_sums.K, 0, dtype=torch.int64)
+        for chain in self.chains:
+            if self.months[chain.resolution].month is None:
+                self.months[chain.resolution].write(self.last_month, self._bars(nothing, chain, partial=False))
+        return self.account.close(_fold.open_rest(self.chains, self.state))
+
+    def _take(self, sums: dict[str, Tensor], month: Month, *, partial: bool) -> None:
+        self.last_month = month
+        self.account.take(sums, partial=partial)
+        for chain in self.chains:
+            bars = self._bars(sums[chain.resolution], chain, partial)
+            for own, part in [(month, bars)] if self.flush else _by_month(bars):
+                self.months[chain.resolution].write(own, part)
+
+    def _bars(self, sums: Tensor, chain: _fold.Chain, partial: bool) -> Bars:
+        return to_bars(sums, self.symbol, chain.name, has_side=self.account.has_side, is_partial=partial)
+
+
+def _by_month(bars: Bars) -> Iterable[tuple[Month, Bars]]:
+    """The rows cut where the month of their close changes."""
     start = 0
     closes = bars.close_timestamp
     while start < len(bars):
@@ -189,6 +237,6 @@ def _by_month(bars: Bars, own: tuple[int, int] | None) -> Iterable[tuple[tuple[i
         start = stop
 
 
-def _next_month_ns(month: tuple[int, int]) -> int:
+def _next_month_ns(month: Month) -> int:
     year, number = (month[0] + 1, 1) if month[1] == 12 else (month[0], month[1] + 1)
     return parse_instant(f"{year:04}-{number:02}-01")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -13,11 +14,13 @@ import torch
 from gpu_pipeline.bars import _fold, _stage
 from gpu_pipeline.bars._account import Account, exact_sum
 from gpu_pipeline.bars._make import make_resolutions
+from gpu_pipeline.core import store
 from gpu_pipeline.core.config import check_config
 from gpu_pipeline.core.errors import InputError, PipelineError
-from gpu_pipeline.core.schema import BAR_COLUMNS, Bars, Symbol
+from gpu_pipeline.core.schema import BAR_COLUMNS, Bars, Symbol, Trades
 from gpu_pipeline.core.store import digest_file, write_table
 from gpu_pipeline.core.trace import Trace
+from gpu_pipeline.core.units import month_of
 from tests.bars.market import BTC, random_trades, real_day, trades_of
 
 CPU = torch.device("cpu")
@@ -36,9 +39,30 @@ def config_of(**bars):
     return check_config(values)
 
 
-def stage(folder: Path, pieces, **bars):
+@dataclass(frozen=True)
+class File:
+    """A file of trades that lies in memory."""
+
+    trades: Trades
+    chunk: int = 1 << 20
+
+    @property
+    def rows(self):
+        return len(self.trades)
+
+    @property
+    def month(self):
+        return month_of(int(self.trades.time_ns[0]))
+
+
+def read(file: File, symbol, device):
+    yield from (file.trades[at : at + file.chunk] for at in range(0, len(file.trades), file.chunk))
+
+
+def stage(folder: Path, pieces, chunk: int = 1 << 20, **bars):
     symbols = {"BTCUSDT": pieces[0].symbol} if pieces else {"BTCUSDT": BTC}
-    return _stage.write(folder, config_of(**bars), symbols, lambda symbol: iter(pieces), CPU, Trace())
+    files = [File(piece, chunk) for piece in pieces]
+    return _stage.write(folder, config_of(**bars), symbols, lambda symbol: files, read, CPU, Trace())
 
 
 def two_months():
@@ -81,12 +105,37 @@ def test_what_is_loaded_is_what_was_made_and_a_bar_lies_in_the_month_of_its_clos
         assert int(months[0].max()) < FEBRUARY_END <= int(months[1].min())
 
 
-def test_how_trades_are_cut_into_pieces_does_not_change_a_byte(tmp_path):
-    trades, pieces = two_months()
-    stage(tmp_path / "a", pieces)
-    stage(tmp_path / "b", [trades[i : i + 333] for i in range(0, len(trades), 333)])
-    for path in sorted((tmp_path / "a").rglob("*.parquet")):
-        assert digest_file(path) == digest_file(tmp_path / "b" / path.relative_to(tmp_path / "a"))
+def digests(folder: Path):
+    return {str(path.relative_to(folder)): digest_file(path) for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("at_file_end", ["continue", "flush"])
+@pytest.mark.parametrize("chunk", [1, 333, 1_000])
+def test_how_a_file_is_cut_into_chunks_does_not_change_a_byte(tmp_path, monkeypatch, chunk, at_file_end):
+    monkeypatch.setattr(store, "ROW_GROUP", 100)
+    _, pieces = two_months()
+    if chunk == 1:
+        pieces = [piece[:300] for piece in pieces]
+        pieces[1] = replace(pieces[1], first_row=300)
+    options = {"at_file_end": at_file_end, "time": ["1min"], "threshold": 10_000}
+    whole = stage(tmp_path / "a", pieces, **options)
+    assert stage(tmp_path / "b", pieces, chunk, **options) == whole
+    assert digests(tmp_path / "a") == digests(tmp_path / "b")
+
+
+def test_a_month_that_fails_leaves_no_file_of_its_own(tmp_path):
+    _, pieces = two_months()
+
+    def broken(file, symbol, device):
+        yield from read(file, symbol, device)
+        if file.trades is pieces[1]:
+            raise InputError("stop")
+
+    with pytest.raises(InputError, match="stop"):
+        _stage.write(
+            tmp_path, config_of(), {"BTCUSDT": BTC}, lambda symbol: [File(p) for p in pieces], broken, CPU, Trace()
+        )
+    assert {path.name[8:15] for path in tmp_path.rglob("*") if path.is_file()} == {"2020_02"}
 
 
 def test_flush_ends_bars_with_their_month_and_partial_rows_are_not_loaded(tmp_path):
@@ -157,9 +206,13 @@ def test_a_resolution_without_bars_yet_loads_empty(tmp_path):
 def test_empty_pieces_change_nothing(tmp_path):
     trades, pieces = two_months()
     stage(tmp_path / "a", pieces)
-    stage(tmp_path / "b", [trades[:0], pieces[0], pieces[1], trades[4_000:]])
-    for a, b in zip(sorted((tmp_path / "a").rglob("*")), sorted((tmp_path / "b").rglob("*")), strict=True):
-        assert a.is_dir() or digest_file(a) == digest_file(b)
+
+    def with_empty(file, symbol, device):
+        yield from (trades[:0], file.trades[:500], trades[500:500], file.trades[500:], trades[4_000:])
+
+    files = [File(piece) for piece in pieces]
+    _stage.write(tmp_path / "b", config_of(), {"BTCUSDT": BTC}, lambda symbol: files, with_empty, CPU, Trace())
+    assert digests(tmp_path / "a") == digests(tmp_path / "b")
 
 
 def test_errors_name_what_is_there(tmp_path):
@@ -180,10 +233,10 @@ def test_symbols_of_like_names_are_kept_apart(tmp_path):
     symbols = {name: Symbol(name, Decimal("0.01"), Decimal("0.001")) for name in ("BTC", "BTC_2020")}
     sizes = dict(zip(symbols, (300, 700), strict=True))
 
-    def trades(symbol):
-        yield random_trades(1, sizes[symbol.name], symbol=symbol)
+    def files(symbol):
+        return [File(random_trades(1, sizes[symbol.name], symbol=symbol))]
 
-    _stage.write(tmp_path, config_of(threshold=1000), symbols, trades, CPU, Trace())
+    _stage.write(tmp_path, config_of(threshold=1000), symbols, files, read, CPU, Trace())
     for symbol in symbols.values():
         expected = make_resolutions(random_trades(1, sizes[symbol.name]), threshold=1000)["short"]
         same(_stage.load(tmp_path, symbol, "short", CPU), expected)
@@ -194,7 +247,7 @@ def test_many_years_of_rows_are_cut_at_each_month():
     days = [day * 3 * DAY for day in range(count)]
     trades = trades_of(BTC, days, [10**6] * count, [10**6] * count, [True] * count)
     bars = make_resolutions(trades, threshold=1, resolutions={})["short"]
-    parts = list(_stage._by_month(bars, None))
+    parts = list(_stage._by_month(bars))
     moments = bars.to_pandas()["close_timestamp"]
     expected = [(key, len(list(rows))) for key, rows in itertools.groupby((t.year, t.month) for t in moments)]
     assert [(month, len(part)) for month, part in parts] == expected
