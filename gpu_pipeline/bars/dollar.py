@@ -7,19 +7,13 @@ thresholds closes one bar.
 
 from __future__ import annotations
 
-from fractions import Fraction
-from typing import Literal
-
-import torch
 from pydantic import Field
 
+from gpu_pipeline.bars._threshold import OnClose, sum_ends, units_reaching
 from gpu_pipeline.core.config import Number
-from gpu_pipeline.core.errors import InputError
 from gpu_pipeline.core.plugins import Options
 from gpu_pipeline.core.schema import Symbol, Tensor, Trades
 from gpu_pipeline.core.units import format_threshold
-from kernels.carry_ends import carry_ends
-from kernels.reset_ends import THRESHOLD_LIMIT, reset_ends
 
 
 class Config(Options):
@@ -31,7 +25,7 @@ class Config(Options):
     """
 
     threshold: Number = Field(examples=[50_000])
-    on_close: Literal["reset", "carry"] = "reset"
+    on_close: OnClose = "reset"
 
 
 def step(trades: Trades, config: Config, state: dict[str, Tensor] | None) -> tuple[Tensor, dict[str, Tensor]]:
@@ -40,10 +34,7 @@ def step(trades: Trades, config: Config, state: dict[str, Tensor] | None) -> tup
     Raises:
         InputError: the threshold does not fit the integers of the symbol's scales.
     """
-    rule = reset_ends if config.on_close == "reset" else carry_ends
-    summed = state["sum"] if state else torch.zeros(1, dtype=torch.int64, device=trades.device)
-    ends, summed = rule(trades.notional, threshold_units(config, trades.symbol), summed)
-    return ends, {"sum": summed}
+    return sum_ends(trades.notional, threshold_units(config, trades.symbol), config.on_close, state)
 
 
 def label(config: Config) -> str:
@@ -53,10 +44,5 @@ def label(config: Config) -> str:
 
 def threshold_units(config: Config, symbol: Symbol) -> int:
     """The smallest integer notional (in units of the symbol's notional scale) that reaches the threshold."""
-    units = -(-Fraction(config.threshold) // symbol.notional.fraction)
-    if units >= THRESHOLD_LIMIT:
-        raise InputError(
-            f"bars.threshold: {config.threshold} {symbol.quote} are {units:,} units of {symbol.name}'s notional scale "
-            f"({symbol.notional.step}); the rule is below 2^62: give a coarser price_tick or quantity_lot"
-        )
-    return units
+    unit = f"{symbol.quote} of {symbol.name}"
+    return units_reaching(config.threshold, symbol.notional, unit, "give a coarser price_tick or quantity_lot")
