@@ -94,7 +94,8 @@ class Scale:
 
     def to_float(self, integers: Tensor) -> Tensor:
         """float64 of `integers x step`: (integers x numerator) / denominator, never times a reciprocal."""
-        return (integers * self.fraction.numerator).to(torch.float64) / float(self.fraction.denominator)
+        # In float64: for a step of 5/4 the product of a bar's notional can pass 2^63, where int64 wraps.
+        return integers.to(torch.float64) * float(self.fraction.numerator) / float(self.fraction.denominator)
 
     def exact(self, integer: int) -> Decimal:
         """The exact decimal value of one (arbitrarily large) integer."""

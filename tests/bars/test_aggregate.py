@@ -14,7 +14,9 @@ from scipy import stats
 
 from gpu_pipeline.bars._make import make_bars
 from gpu_pipeline.core.schema import BAR_COLUMNS, Symbol
+from tests.bars.exact import check
 from tests.bars.market import BTC, random_trades, real_day, trades_of
+from tests.bars.streams import SYMBOLS, decimal, plain, stream
 
 
 def inside(trades, bars):
@@ -97,27 +99,50 @@ def test_moves_are_counted_as_a_plain_loop_counts_them(day):
         assert found == [len(steps), turns, steps[0] if steps else 0, steps[-1] if steps else 0]
 
 
-def exact_moments(price: list[int]) -> tuple[float, float, float, float]:
-    n = len(price)
-    mean = Fraction(sum(price), n)
-    m2, m3, m4 = (sum((p - mean) ** k for p in price) / n for k in (2, 3, 4))
-    return float(mean), float(m2) ** 0.5, float(m3) / float(m2) ** 1.5, float(m4 / m2**2) - 3
+def columns_of_stream(seed: int) -> int:
+    """Bars of a 1st, a 3rd, a 10th or a 40th of the stream's notional."""
+    trades = stream(seed, huge=False)
+    if not len(trades):
+        return 0
+    market = plain(trades)
+    units = sum(market.notional) // int(np.random.default_rng(seed).choice([1, 3, 10, 40]))
+    threshold = decimal(min(max(units, 1), 2**62 - 1) * market.unit)
+    return check(trades, make_bars(trades, threshold=threshold))
 
 
-@pytest.mark.parametrize("spread", [1, 3, 50, 10_000, 40_000_000])
-@pytest.mark.parametrize("count", [2, 3, 1_000])
-def test_moments_stay_exact_for_any_spread(spread, count):
+def test_every_column_is_exact_arithmetic_rounded_a_few_times():
+    assert sum(columns_of_stream(seed) for seed in range(250)) > 700
+
+
+@pytest.mark.slow
+def test_every_column_is_exact_arithmetic_on_many_streams():
+    assert sum(columns_of_stream(seed) for seed in range(250, 10_250)) > 28_000
+
+
+@pytest.mark.parametrize("usual", [9_700_000, 2_700, 10**10])
+@pytest.mark.parametrize("spread", [0, 1, 3, 50, 10_000, 40_000_000])
+@pytest.mark.parametrize("count", [1, 2, 3, 1_000])
+def test_columns_stay_exact_for_any_spread(usual, spread, count):
     draw = np.random.default_rng(spread + count)
-    price = 10**10 + draw.integers(0, spread + 1, count)
-    price[0], price[1] = 10**10, 10**10 + spread
-    symbol = Symbol("X", Decimal("0.01"), Decimal(1))
-    bars = make_bars(trades_of(symbol, range(count), price, [1] * count, [False] * count), threshold=10**12)
-    mean, deviation, skewness, kurtosis = exact_moments(price.tolist())
-    part = bars.partial
-    close_to(part.tick_price_mean, [mean / 100], rtol=1e-15)
-    close_to(part.intra_bar_tick_price_volatility, [deviation / 100], rtol=1e-13)
-    close_to(part.tick_price_skewness, [skewness], rtol=1e-9, atol=1e-11)
-    close_to(part.tick_price_kurtosis, [kurtosis], rtol=1e-11, atol=1e-11)
+    price = usual + draw.integers(0, spread + 1, count)
+    price[-1], price[0] = usual, usual + spread
+    trades = trades_of(BTC, range(count), price, draw.integers(0, 9, count), draw.random(count) < 0.5)
+    assert check(trades, make_bars(trades, threshold=10**12)) == 1
+
+
+@pytest.mark.parametrize("symbol", ["fine", "tinier"])
+def test_a_bar_of_100_000_trades_over_a_wide_range_stays_exact(symbol):
+    draw = np.random.default_rng(5)
+    own, usual = SYMBOLS[symbol]
+    price = usual + draw.integers(0, 99_000_000, 100_000)
+    trades = trades_of(own, range(100_000), price, draw.integers(0, 9, 100_000), draw.random(100_000) < 0.5)
+    assert check(trades, make_bars([trades[:31], trades[31:]], "tick", threshold=10**6)) == 1
+
+
+def test_amounts_that_times_the_steps_numerator_pass_64_bits_do_not_wrap():
+    future = Symbol("MES", Decimal("0.25"), Decimal(1), multiplier=Decimal(5))
+    trades = trades_of(future, [1, 2], [80_000, 80_001], [2**45, 2**44], [False, True])
+    assert check(trades, make_bars(trades, threshold=10**12)) == 2
 
 
 def test_a_rare_outlier_does_not_cancel():
