@@ -8,14 +8,8 @@ from typing import Any
 
 from gpu_pipeline.core.errors import PipelineError
 from gpu_pipeline.core.schema import Symbol, Tensor, Trades
+from gpu_pipeline.core.sums import exact_sum
 from kernels import bar_sums
-
-_HALF = 1 << 32
-
-
-def exact_sum(values: Tensor) -> int:
-    """The sum of int64 values as a Python integer, whatever its size."""
-    return int((values >> 32).sum()) * _HALF + int((values & (_HALF - 1)).sum())
 
 
 @dataclass
@@ -29,11 +23,11 @@ class Totals:
 
     def add_trades(self, trades: Trades) -> None:
         """Adds a chunk of input."""
-        bought = trades.quantity_lots * (~trades.is_buyer_maker).long()
+        volume = exact_sum(trades.quantity_lots)
         self.trades += len(trades)
-        self.volume += exact_sum(trades.quantity_lots)
+        self.volume += volume
         self.notional += exact_sum(trades.notional)
-        self.buys += exact_sum(bought)
+        self.buys += volume - exact_sum(trades.quantity_lots * trades.is_buyer_maker)
 
     def add_sums(self, sums: Tensor) -> None:
         """Adds bars, given as the integer sums [K, B]."""

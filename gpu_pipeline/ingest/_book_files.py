@@ -14,9 +14,9 @@ import torch
 from gpu_pipeline.core.errors import InputError
 from gpu_pipeline.core.schema import BookSnapshots, Symbol, Tensor
 from gpu_pipeline.core.store import file_metadata, read_table, write_table
+from gpu_pipeline.core.sums import exact_sum
 from gpu_pipeline.core.trace import Ticker
 from gpu_pipeline.ingest._months import monthly_files, months
-from gpu_pipeline.ingest._trade_files import exact_sum
 
 BOOK = "gpu_pipeline.book"
 BID, ASK, EMPTY = 1, -1, 0

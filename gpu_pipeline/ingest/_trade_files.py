@@ -21,6 +21,7 @@ import torch
 from gpu_pipeline.core.errors import InputError
 from gpu_pipeline.core.schema import Symbol, Tensor, Trades
 from gpu_pipeline.core.store import file_metadata, table_file
+from gpu_pipeline.core.sums import exact_sum
 from gpu_pipeline.core.trace import Ticker
 from gpu_pipeline.ingest import _arrow, _device
 from gpu_pipeline.ingest._ahead import ahead
@@ -71,11 +72,6 @@ class _Account:
             "first_time_ns": self.first_ns,
             "last_time_ns": self.last_ns,
         }
-
-
-def exact_sum(values: Tensor) -> int:
-    """The sum of non-negative int64 values as a Python integer, whatever its size."""
-    return (int((values >> 32).sum()) << 32) + int((values & 0xFFFFFFFF).sum())
 
 
 def write(folder: Path, pieces: Iterable[Trades], ticker: Ticker) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from gpu_pipeline.core.config import RunConfig, check_config
 from gpu_pipeline.core.errors import InputError
 from gpu_pipeline.core.schema import BookSnapshots, Symbol, Trades
 from gpu_pipeline.core.trace import Ticker, Trace
-from gpu_pipeline.ingest import _book_files, _read, _stage, _trade_files
+from gpu_pipeline.ingest import _book_files, _read, _stage
 from gpu_pipeline.ingest._months import months
 from gpu_pipeline.ingest._read import read_trades
 from tests.ingest.samples import binance as binance_sample
@@ -214,11 +214,6 @@ def test_a_file_of_a_header_alone_is_named(tmp_path: Path) -> None:
     file.write_text("id,price,qty,time,is_buyer_maker\n")
     with pytest.raises(InputError, match=r"source 'binance' holds nothing for X in .*day\.csv"):
         _read.read_trades(file, source="binance", symbol="X", device="cpu")
-
-
-@given(st.lists(st.integers(0, 2**62), max_size=50))
-def test_sums_beyond_64_bits(values: list[int]) -> None:
-    assert _trade_files.exact_sum(torch.tensor(values, dtype=torch.int64)) == sum(values)
 
 
 @given(st.lists(st.datetimes(dt.datetime(1995, 1, 1), dt.datetime(2105, 1, 1)), min_size=1, max_size=30))
