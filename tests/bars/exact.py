@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Any
 
 from gpu_pipeline.core.schema import BAR_COLUMNS, Bars, Trades
-from tests.bars.oracles import Market
+from tests.bars.oracles import Market, bucket
 from tests.bars.streams import plain
 
 DIGITS = Context(prec=60)
@@ -36,13 +36,19 @@ class Near:
         return not abs(Fraction(found) - self.value) <= self.ulps * Fraction(math.ulp(size))
 
 
-def check(trades: Trades, bars: Bars) -> int:
-    """Compares every column of every bar, the open rest included; returns the number of bars."""
+def check(trades: Trades, bars: Bars, step_ns: int | None = None) -> int:
+    """Compares every column of every bar, the open rest included; returns the number of bars.
+
+    Time bars, with their `step_ns`, are stamped with their buckets.
+    """
     market, found = plain(trades), 0
     for table in filter(None, (bars, bars.partial)):
         names = {name: column.tolist() for name, column in table.columns.items()}
         for bar, (first, last) in enumerate(zip(names["first_trade_row"], names["last_trade_row"], strict=True)):
             expected = columns(market.rows(first, last + 1), first, inverse=trades.symbol.inverse)
+            if step_ns is not None:
+                expected["open_timestamp"] = bucket(expected["open_timestamp"], step_ns)[0]
+                expected["close_timestamp"] = bucket(expected["close_timestamp"], step_ns)[1]
             assert {*expected, "is_partial"} == set(BAR_COLUMNS)
             wrong = {name: names[name][bar] for name in expected if misses(expected[name], names[name][bar])}
             assert not wrong, f"bar {bar} of {bars.name}, {trades.symbol.name}: {wrong}, exactly {expected}"

@@ -5,6 +5,7 @@ Nothing of the project is called here. Floats appear where a definition is in fl
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Context, Decimal
@@ -15,6 +16,7 @@ from typing import Any
 Options = Mapping[str, Any]
 UNIT_NS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "min": 60 * 10**9, "hour": 3600 * 10**9}
 DAY_NS = 86_400 * 10**9
+MOST = 2**62 - 1
 MANY_DIGITS = Context(prec=50, rounding=ROUND_HALF_EVEN)
 
 
@@ -146,8 +148,12 @@ def power(base: float, exponent: int) -> float:
 
 
 def nearest_threshold(expected_ticks: float, per_trade: float) -> int:
+    """The integer nearest to the product (halves up), within [1, 2^62)."""
     product = expected_ticks * per_trade
-    return max(1, round(product)) if product < 2.0**62 else 2**62 - 1
+    if product >= 2.0**62:
+        return MOST
+    whole = math.floor(product)
+    return max(1, whole + (product - whole >= 0.5))
 
 
 @dataclass

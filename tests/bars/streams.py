@@ -19,6 +19,7 @@ from tests.bars.oracles import DAY_NS, Market, log_price, signs
 Draw = np.random.Generator
 MIDNIGHT = 1_582_329_600 * 10**9
 LIMIT = 2**63 - 1
+LEARNING = {"expected_ticks": 10, "span_bars": 20, "span_ticks": 100, "min_ticks": 3, "max_ticks": 40}
 # Name -> symbol and a usual price in ticks: 97,000.00; 0.000027; 20,000.25; an inverse contract; a step of 1/4 of 5.
 SYMBOLS = {
     "fine": (BTC, 9_700_000),
@@ -194,3 +195,19 @@ for name, weigh in {
         OPTIONS |= {
             f"{name}_{kind}": lambda draw, market, weigh=weigh, key=key: information(draw, key, *weigh(market), market)
         }
+
+# Options under which `random_trades` gives a bar every ten trades or so; the second of a type where rules differ much.
+USUAL: Mapping[str, tuple[dict[str, Any], ...]] = {
+    "dollar": ({"threshold": 9_000}, {"threshold": "3333.333333", "on_close": "carry"}),
+    "volume": ({"threshold": "1.1"}, {"threshold": 1, "on_close": "carry"}),
+    "tick": ({"threshold": 9},),
+    "time": ({"step": "1min"}, {"step": "5min", "empty": True}),
+    "range": ({"ticks": 7},),
+    "cusum": ({"threshold": 5_000},),
+    "tick_imbalance": (LEARNING | {"expected_imbalance": 0.3}, LEARNING | {"expected_imbalance": None}),
+    "volume_imbalance": (LEARNING | {"expected_imbalance": 0.02}, LEARNING | {"expected_imbalance": None}),
+    "dollar_imbalance": (LEARNING | {"expected_imbalance": 200.0}, LEARNING | {"expected_imbalance": None}),
+    "tick_runs": (LEARNING | {"expected_run": 0.6}, LEARNING | {"expected_run": None}),
+    "volume_runs": (LEARNING | {"expected_run": 0.06}, LEARNING | {"expected_run": None}),
+    "dollar_runs": (LEARNING | {"expected_run": 600.0}, LEARNING | {"expected_run": None}),
+}

@@ -2,30 +2,51 @@
 
 from __future__ import annotations
 
-import json
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from itertools import pairwise
+from multiprocessing import get_context
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load, save
+from safetensors.torch import load
 
-from gpu_pipeline.bars import _fold
+from gpu_pipeline.bars import _fold, _stage
 from gpu_pipeline.bars._make import make_bars, make_resolutions
+from gpu_pipeline.core import plugins
+from gpu_pipeline.core.config import check_config
 from gpu_pipeline.core.errors import ConfigError, InputError
-from gpu_pipeline.core.schema import BAR_COLUMNS, Bars
-from tests.bars.market import random_trades
+from gpu_pipeline.core.schema import BAR_COLUMNS, Bars, Trades
+from gpu_pipeline.core.trace import Trace
+from tests.bars import other_process
+from tests.bars.market import BTC, random_trades
+from tests.bars.streams import USUAL
+from tests.bars.test_stage import CPU, File, read
 
+LONGER = {"medium": 3, "long": {"of": "medium", "bars": 2}}
 CASES = [
-    {"type": "dollar", "threshold": 20_000, "time": ["1min", "1hour"]},
-    {
-        "type": "dollar",
-        "threshold": 33_333,
-        "on_close": "carry",
-        "resolutions": {"medium": 3, "wide": {"threshold": 10**5}},
-    },
-    {"type": "time", "step": "30s", "empty": True, "resolutions": {"medium": {"of": "short", "bars": 4}}},
+    {"type": "dollar", "threshold": 20_000, "time": ["1min", "1hour"], "resolutions": {"wide": {"threshold": 10**5}}},
+    *(
+        {"type": name, **options, "resolutions": LONGER, "time": ["1min"]}
+        for name in plugins.names("bars")
+        for options in USUAL.get(name, ())
+    ),
 ]
+
+
+def title(case) -> str:
+    return "-".join(str(case[key]) for key in ("type", "threshold", "on_close", "empty") if key in case)
+
+
+each_case = pytest.mark.parametrize("case", CASES, ids=title)
+
+
+def test_every_bar_type_has_usual_options():
+    missing = set(plugins.names("bars")) - set(USUAL)
+    assert not missing, f"bar types {missing} have no usual options: add them to USUAL in tests/bars/streams.py"
 
 
 def same_bits(left: Bars, right: Bars) -> None:
@@ -41,9 +62,9 @@ def cut(trades, cuts):
     return [trades[begin:end] for begin, end in pairwise(edges)]
 
 
-@pytest.mark.parametrize("case", CASES)
-@settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 5), cuts=st.lists(st.integers(0, 700), max_size=12))
+@each_case
+@settings(max_examples=6, deadline=None)
+@given(seed=st.integers(0, 5), cuts=st.lists(st.integers(0, 700), max_size=8))
 def test_any_cut_gives_the_same_bits(case, seed, cuts):
     trades = random_trades(seed, 700)
     whole, pieces = make_resolutions(trades, **case), make_resolutions(cut(trades, cuts), **case)
@@ -52,26 +73,71 @@ def test_any_cut_gives_the_same_bits(case, seed, cuts):
         same_bits(whole[resolution], pieces[resolution])
 
 
-@pytest.mark.parametrize("case", CASES)
+@each_case
 def test_one_trade_at_a_time_gives_the_same_bits(case):
-    trades = random_trades(2, 300)
-    whole, pieces = make_resolutions(trades, **case), make_resolutions(cut(trades, range(300)), **case)
+    trades = random_trades(2, 90)
+    whole, pieces = make_resolutions(trades, **case), make_resolutions(cut(trades, range(90)), **case)
     for resolution in whole:
         same_bits(whole[resolution], pieces[resolution])
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_the_state_survives_json_and_safetensors(case):
-    trades = random_trades(4, 500)
+@pytest.fixture(scope="module")
+def elsewhere():
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        yield lambda *arguments: pool.submit(other_process.fold, *arguments).result()
+
+
+def places_inside_bars(ends: list[int], rows: int, seed: int) -> list[int]:
+    """Five rows at which a bar of every resolution is open, at random."""
+    inside = [row for row in range(2, rows - 2) if row not in ends]
+    return sorted(np.random.default_rng(seed).choice(inside, 5, replace=False).tolist())
+
+
+@each_case
+def test_a_state_goes_on_in_another_process(case, elsewhere):
+    seed, rows, forms = 4, 700, ("json", "safetensors")
     values = dict(case)
     chains = _fold.plan(_fold.section_of(values.pop("type"), values, "test"))
-    _, state = _fold.step(trades[:211], chains, {})
-    first, after = _fold.step(trades[211:], chains, state)
-    through_json = _fold.state_from_json(json.loads(json.dumps(_fold.state_to_json(state))))
-    for restored in (through_json, load(save(state))):
-        second, again = _fold.step(trades[211:], chains, restored)
-        assert all(first[name].equal(second[name]) for name in first)
-        assert all(after[name].equal(again[name]) for name in after)
+    expected, state = _fold.step(random_trades(seed, rows), chains, {})
+    bars = make_resolutions(random_trades(seed, rows), **case)
+    ends = {int(row) + 1 for table in bars.values() for row in table.last_trade_row}
+    edges = [0, *places_inside_bars(sorted(ends), rows, seed), rows]
+    parts, kept = [], other_process.saved({}, "json")
+    for number, span in enumerate(pairwise(edges)):
+        # Odd pieces are folded there, even ones here: the state crosses at all five places, in both forms and ways.
+        fold = elsewhere if number % 2 else other_process.fold
+        sums, kept = fold(case, seed, rows, span, kept, forms[number // 2 % 2])
+        parts.append(load(sums))
+    assert expected["short"].shape[1] > 10
+    for name, whole in expected.items():
+        assert torch.cat([part[name] for part in parts], dim=1).equal(whole), name
+    after = other_process.restored(kept)
+    assert after.keys() == state.keys()
+    assert all(state[name].equal(after[name]) for name in state)
+
+
+def months_with_gaps() -> list[Trades]:
+    """Trades of three months with more than a month between them; one file each."""
+    trades = random_trades(7, 1_500)
+    gap = 70 * 86_400 * 10**9
+    trades = replace(trades, time_ns=trades.time_ns + gap * (torch.arange(1_500) // 500))
+    return [trades[row : row + 500] for row in range(0, 1_500, 500)]
+
+
+@each_case
+def test_memory_and_the_stage_make_the_same_bars(case, tmp_path):
+    months = months_with_gaps()
+    section = {"bars": case, "symbols": ["BTCUSDT"], "name": "t", "ingest": {"trades": {"source": "tests.bars.source"}}}
+    files = [File(month, chunk=173) for month in months]
+    _stage.write(tmp_path, check_config(section), {"BTCUSDT": BTC}, lambda symbol: files, read, CPU, Trace())
+    whole = Trades.concat(months)
+    tables = make_resolutions(whole, **case)
+    for resolution, bars in tables.items():
+        loaded = _stage.load(tmp_path, BTC, resolution, CPU)
+        assert len(bars) > 0, resolution
+        same_bits(loaded, replace(bars, partial=None))
+    options = {key: value for key, value in case.items() if key not in ("resolutions", "time")}
+    same_bits(make_bars(whole, **options), tables["short"])
 
 
 def test_longer_resolutions_end_with_every_nth_short_bar_and_are_made_from_the_trades():

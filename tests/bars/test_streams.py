@@ -10,13 +10,18 @@ import numpy as np
 import pytest
 import torch
 
+from gpu_pipeline.bars import _fold
+from gpu_pipeline.bars._make import make_resolutions
 from gpu_pipeline.core import plugins
 from gpu_pipeline.core.schema import Trades
-from tests.bars.oracles import ORACLES
+from kernels import bar_sums
+from tests.bars.exact import check
+from tests.bars.oracles import ORACLES, step_ns, time
 from tests.bars.streams import OPTIONS, plain, stream
 
 NAMES = plugins.names("bars")
-FAST, MANY = 400, 12_000
+FAST, MANY = 1_000, 12_000
+LONGER = {"medium": 3, "long": {"of": "medium", "bars": 2}}
 
 
 def oracle_of(name: str):
@@ -73,3 +78,75 @@ def test_bars_end_where_the_definition_says(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_bars_end_where_the_definition_says_on_many_streams(name):
     assert sum(compare(name, seed) for seed in range(FAST, FAST + MANY)) > 4 * MANY
+
+
+def pieces_of(trades: Trades, draw: np.random.Generator) -> list[Trades]:
+    edges = [0, *sorted(draw.integers(0, len(trades) + 1, 3).tolist()), len(trades)]
+    return [trades[begin:stop] for begin, stop in pairwise(edges)]
+
+
+def resolutions(name: str, seed: int) -> int:
+    """All resolutions of a cut stream: which trades are in which bar, every column, and nothing lost."""
+    trades, draw = stream(seed, huge=False), np.random.default_rng([seed, 2])
+    market = plain(trades)
+    options = OPTIONS[name](draw, market)
+    pieces = pieces_of(trades, draw)
+    ends = ORACLES[name](market, options)
+    expected = {"short": ends, "medium": ends[2::3], "long": ends[5::6], "7min": time(market, {"step": "7min"})}
+    bars = make_resolutions(pieces, name, resolutions=LONGER, time=["7min"], **options)
+    for resolution, table in bars.items():
+        stops = expected[resolution]
+        assert table.last_trade_row.tolist() == [stop - 1 for stop in stops], (name, seed, options, resolution)
+        assert table.first_trade_row.tolist() == [0, *stops][: len(stops)]
+        assert (table.partial is None) == ([0, *stops][-1] == len(trades))
+        step = options.get("step") if resolution != "7min" else "7min"
+        check(trades, table, step and step_ns(step))
+    conserved(name, options, pieces, market)
+    return len(ends)
+
+
+def conserved(name: str, options: dict[str, Any], pieces: list[Trades], market: Any) -> None:
+    """Bars and open rest hold every trade, lot, unit of notional and lot bought, in Python's integers."""
+    values = {**options, "resolutions": LONGER, "time": ["7min"]}
+    chains = _fold.plan(_fold.section_of(name, values, "test"))
+    kept: dict[str, list[list[int]]] = {chain.resolution: [] for chain in chains}
+    state: dict[str, torch.Tensor] = {}
+    rows = [bar_sums.COUNT, bar_sums.VOLUME, bar_sums.NOTIONAL, bar_sums.BUYS]
+    for piece in pieces:
+        sums, state = _fold.step(piece, chains, state)
+        for resolution, closed in sums.items():
+            kept[resolution] += closed[rows].T.tolist()
+    for resolution, rest in _fold.open_rest(chains, state).items():
+        kept[resolution] += rest[rows].T.tolist()
+    bought = sum(lots for lots, sold in zip(market.lots, market.sold, strict=True) if not sold)
+    totals = [len(market), sum(market.lots), sum(market.notional), bought]
+    for resolution, found in kept.items():
+        assert [sum(each) for each in zip(*found, strict=True)] == (totals if found else []), (name, resolution)
+        assert found or not len(market)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_resolution_holds_its_trades_and_loses_none(name):
+    assert sum(resolutions(name, seed) for seed in range(30)) > 100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_every_resolution_holds_its_trades_on_many_streams(name):
+    assert sum(resolutions(name, seed) for seed in range(30, 2_030)) > 6_000
+
+
+def test_the_streams_are_as_hostile_as_they_are_meant_to_be():
+    found = dict.fromkeys(("none", "one", "wraps", "zero", "same time", "months", "no side", "inverse", "flat"), 0)
+    for seed in range(FAST):
+        market, symbol = plain(stream(seed)), stream(seed).symbol
+        found["none"] += len(market) == 0
+        found["one"] += len(market) == 1
+        found["wraps"] += sum(market.notional) > 2**64
+        found["zero"] += 0 in market.lots
+        found["same time"] += any(a == b for a, b in pairwise(market.time_ns))
+        found["months"] += any(b - a > 32 * 86_400 * 10**9 for a, b in pairwise(market.time_ns))
+        found["no side"] += not market.has_side
+        found["inverse"] += symbol.inverse
+        found["flat"] += len(market) > 5 and len(set(market.price)) == 1
+    assert min(found.values()) >= 5, found
