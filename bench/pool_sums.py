@@ -1,4 +1,4 @@
-"""Sums of short bars to those of medium ones, ten to one, beside a plain loop with power sums in floats."""
+"""Sums of short bars to those of medium ones, ten to one, beside a plain loop with power sums in floats; and back."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import torch
 
 from bench._inputs import fitting, size, trades, words
 from bench._measure import Case
-from kernels.bar_sums import K, bar_sums
+from kernels.bar_sums import COUNT, K, bar_sums
+from kernels.centred_moments import MOMENTS, centred_moments
 from kernels.pool_sums import pool_sums
+from kernels.uncentred_moments import POWERS, uncentred_moments
 
-TESTS = "tests/kernels/test_pool_sums.py"
+TESTS = "tests/kernels/test_pool_sums.py tests/kernels/test_uncentred_moments.py"
 TRADES, BARS = 20, 10
 
 
@@ -63,6 +65,9 @@ def cases(device: torch.device, tiny: bool) -> Iterator[Case]:
         out = np.empty((len(ends), 16), np.int64), np.empty((len(ends), 4))
         peer = "plain numba loop, 1 thread"
         yield Case("pool_sums", peer, shape, bars, "bars", lambda: plain(integers, powers, ends.numpy(), *out), moved)
+    count, moments = sums[COUNT].contiguous(), centred_moments(sums)
+    moved = 8 * (1 + len(MOMENTS) + len(POWERS)) * bars
+    yield Case("uncentred_moments", "ours", shape, bars, "bars", lambda: uncentred_moments(moments, count), moved)
 
 
 def _sums(bars: int, device: torch.device) -> torch.Tensor:

@@ -11,6 +11,7 @@ _PUBLIC = {
     "read_trades": "gpu_pipeline.ingest._read",
     "read_bars": "gpu_pipeline.ingest._read_bars",
     "make_bars": "gpu_pipeline.bars._make",
+    "pool_bars": "gpu_pipeline.bars._pool",
     "make_features": "gpu_pipeline.features._make",
     "make_labels": "gpu_pipeline.labels._make",
     "load_run": "gpu_pipeline.results",

@@ -40,7 +40,9 @@ assert not torch.cuda.is_initialized()
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("name", ["read_trades", "read_bars", "make_bars", "make_features", "make_labels", "load_run"])
+@pytest.mark.parametrize(
+    "name", ["read_trades", "read_bars", "make_bars", "pool_bars", "make_features", "make_labels", "load_run"]
+)
 def test_every_public_name_is_there(name: str) -> None:
     import gpu_pipeline as gp
 

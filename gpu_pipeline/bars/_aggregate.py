@@ -12,7 +12,7 @@ from kernels import bar_sums
 from kernels.centred_moments import MOMENTS, centred_moments
 
 _TWO_64 = 18446744073709551616.0
-_COPIED = {
+COPIED = {
     "open_timestamp": bar_sums.FIRST_TIME,
     "close_timestamp": bar_sums.LAST_TIME,
     "first_trade_row": bar_sums.FIRST_ROW,
@@ -23,7 +23,7 @@ _COPIED = {
     "first_move": bar_sums.FIRST_MOVE,
     "last_move": bar_sums.LAST_MOVE,
 }
-_PRICES = {"open": bar_sums.OPEN, "high": bar_sums.HIGH, "low": bar_sums.LOW, "close": bar_sums.CLOSE}
+PRICES = {"open": bar_sums.OPEN, "high": bar_sums.HIGH, "low": bar_sums.LOW, "close": bar_sums.CLOSE}
 
 
 def to_bars(
@@ -41,8 +41,8 @@ def to_bars(
     Raises:
         ValueError: a bar spans so many ticks that its moments are not exact.
     """
-    columns = {column: sums[row].clone() for column, row in _COPIED.items()}
-    columns |= {column: symbol.price.to_float(sums[row]) for column, row in _PRICES.items()}
+    columns = {column: sums[row].clone() for column, row in COPIED.items()}
+    columns |= {column: symbol.price.to_float(sums[row]) for column, row in PRICES.items()}
     columns |= _amounts(sums, symbol, columns["close"]) | _taker(sums, symbol, has_side) | _moments(sums, symbol)
     columns["is_partial"] = torch.full((sums.shape[1],), is_partial, device=sums.device)
     return Bars(symbol, name, {column: columns[column] for column in BAR_COLUMNS}, has_side=has_side)
@@ -86,7 +86,7 @@ def _moments(sums: Tensor, symbol: Symbol) -> dict[str, Tensor]:
     words = dict(zip(MOMENTS, centred_moments(sums), strict=True))
     count = sums[bar_sums.COUNT].double().clamp(min=1.0)
     e = words["t1"].double() / count
-    p2, p3, p4 = (_wide(words[f"t{power}_hi"], words[f"t{power}_lo"]) / count for power in (2, 3, 4))
+    p2, p3, p4 = (wide(words[f"t{power}_hi"], words[f"t{power}_lo"]) / count for power in (2, 3, 4))
     square = e * e
     m2 = p2 - square
     m3 = p3 - 3.0 * e * p2 + 2.0 * square * e
@@ -101,7 +101,7 @@ def _moments(sums: Tensor, symbol: Symbol) -> dict[str, Tensor]:
     }
 
 
-def _wide(high: Tensor, low: Tensor) -> Tensor:
+def wide(high: Tensor, low: Tensor) -> Tensor:
     """float64 of 128-bit integers in two words; the low word is read as signed so that small values stay exact."""
     return (high + (low < 0).long()).double() * _TWO_64 + low.double()
 
