@@ -133,7 +133,7 @@ def test_every_resolution_holds_its_trades_and_loses_none(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_every_resolution_holds_its_trades_on_many_streams(name):
-    assert sum(resolutions(name, seed) for seed in range(30, 2_030)) > 6_000
+    assert sum(resolutions(name, seed) for seed in range(30, 630)) > 2_000
 
 
 def test_the_streams_are_as_hostile_as_they_are_meant_to_be():
