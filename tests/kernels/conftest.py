@@ -14,13 +14,21 @@ import pytest
 import torch
 
 from kernels._op import SIMULATED
-from tests.kernels import without_hypothesis
+from tests.kernels import simulator, without_hypothesis
 
 if without_hypothesis.installed():
     from hypothesis import settings
 
     settings.register_profile("kernels", deadline=None, max_examples=100)
     settings.load_profile("kernels")
+
+if SIMULATED:
+    # The simulator's main thread polls the others; at Python's 5 ms a barrier takes three times as long.
+    sys.setswitchinterval(5e-4)
+
+
+if SIMULATED:
+    simulator.allocate_shared_arrays_once()
 
 
 def pytest_collection_finish() -> None:

@@ -1,0 +1,244 @@
+"""Where imbalance bars close: the signed amounts of a bar lean further to one side than expected.
+
+De Prado, Advances in Financial Machine Learning, sections 2.3.2.1 and 2.3.2.2, with bounds on the length of a bar.
+Theta is the sum of the signed amounts of the open bar, n its trades. It closes at the first trade with n >= min_ticks
+and |theta| >= threshold, or with n >= max_ticks. A closed bar moves the expectations, in float64:
+
+    E_T <- E_T + a (n - E_T)              a = 2 / (span_bars + 1)
+    E_v <- w E_v + (1 - w) (theta / n)    w = (1 - 2 / (span_ticks + 1)) ^ n
+    threshold <- E_T |E_v|, rounded to the nearest integer (halves up) and kept in [1, 2^62)
+
+Without an E_v to begin with, the first bar closes by count at E_T trades and sets E_v to its theta / n. Theta stops at
++-(2^62 - 1), where every threshold is reached, instead of wrapping. The chain of expectations has no parallel form: on
+CUDA one block walks the trades, a tile at a time.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numba import cuda, int64
+
+from kernels._expectations import (
+    HALF,
+    ROOM,
+    THREADS,
+    TILE_ROWS,
+    capped,
+    check_rule,
+    check_trades,
+    first_state,
+    moved_mean,
+    moved_ticks,
+    product,
+    running_sums,
+    signed_amount,
+    threshold_near,
+    tick_limit,
+)
+from kernels._op import jit, launch, new_rows, require, require_one_device
+
+TICKS, THRESHOLD, THETA, WORDS = 0, 1, 2, 5
+MEANS = 3
+SLOTS = TILE_ROWS + 1
+
+
+def imbalance_ends(
+    amount: torch.Tensor,  # [N] int64, lots or notional; or [1]: the same for every trade
+    sign: torch.Tensor,  # [N] int8, bought > 0, sold < 0, 0 where unknown
+    min_ticks: int,
+    max_ticks: int,
+    span_bars: int,
+    span_ticks: int,
+    state: torch.Tensor,  # [5] int64, from `initial_state` at the beginning
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (ends [B], state [5]): a bar is the rows [previous end, end), counted from the start of this chunk.
+
+    The state is: trades of the open bar, threshold, theta, and the float64 bits of E_T and E_v. Any chunking gives
+    the same bars and the same state, on every device. On CUDA it waits for the device once, for B.
+
+    Raises:
+        ValueError: not 1 <= min_ticks <= max_ticks <= 2^53; a span below 1; not as many amounts as signs, nor one.
+    """
+    amount, sign = check_trades("imbalance_ends", amount, sign)
+    state = require("imbalance_ends", "state", state, torch.int64, WORDS)
+    require_one_device("imbalance_ends", amount=amount, sign=sign, state=state)
+    bar_weight, decay = check_rule("imbalance_ends", min_ticks, max_ticks, span_bars, span_ticks)
+    return _imbalance_ends(amount, sign, min_ticks, max_ticks, bar_weight, decay, state)
+
+
+def initial_state(
+    expected_ticks: int, expected_imbalance: float | None, device: torch.device | str = "cpu"
+) -> torch.Tensor:
+    """Return the state [5] before the first trade, from E_T and from E_v in units of `amount` (None: unknown).
+
+    Raises:
+        ValueError: expected_ticks outside [1, 2^53]; an expectation that is not finite.
+    """
+    return first_state("imbalance_ends", expected_ticks, expected_imbalance, totals=1, means=1, device=device)
+
+
+@jit
+def close(rule, state, means):
+    """Move the expectations (E_T, E_v) and the threshold on by the bar in `state`, and open the next one."""
+    _, _, bar_weight, decay = rule
+    ticks = state[TICKS]
+    means[0] = moved_ticks(means[0], ticks, bar_weight)
+    means[1] = moved_mean(means[1], state[THETA], ticks, decay, state[THRESHOLD])
+    state[THRESHOLD] = threshold_near(product(means[0], abs(means[1])))
+    state[TICKS] = 0
+    state[THETA] = 0
+
+
+@jit
+def closes(ticks, theta, threshold, min_ticks, limit):
+    """Return whether the open bar ends with the trade that made it `ticks` long."""
+    return ticks >= limit or (ticks >= min_ticks and (theta >= threshold or -theta >= threshold))
+
+
+@jit
+def spec(amount, sign, begin, stop, rule, state, means, ends, bars):
+    """Take rows [begin, stop): write the ends from place `bars` on, move state and means on, return the next place."""
+    min_ticks, max_ticks, _, _ = rule
+    ticks, threshold, theta = state[TICKS], state[THRESHOLD], state[THETA]
+    limit = tick_limit(threshold, means[0], max_ticks)
+    for row in range(begin, stop):
+        ticks += 1
+        theta = capped(theta + signed_amount(amount, sign, row))
+        if closes(ticks, theta, threshold, min_ticks, limit):
+            ends[bars] = row + 1
+            bars += 1
+            state[TICKS], state[THETA] = ticks, theta
+            close(rule, state, means)
+            ticks, threshold, theta, limit = 0, state[THRESHOLD], 0, max_ticks
+    state[TICKS], state[THETA] = ticks, theta
+    return bars
+
+
+@torch.library.custom_op("gpu_pipeline::imbalance_ends", mutates_args=(), device_types="cpu")
+def _imbalance_ends(
+    amount: torch.Tensor,
+    sign: torch.Tensor,
+    min_ticks: int,
+    max_ticks: int,
+    bar_weight: float,
+    decay: float,
+    state: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    after = state.clone()
+    ends, words = np.empty(sign.shape[0] // min_ticks + 1, np.int64), after.numpy()
+    trades, rule = (amount.numpy(), sign.numpy()), (min_ticks, max_ticks, bar_weight, decay)
+    bars = spec(*trades, 0, sign.shape[0], rule, words, words[MEANS:].view(np.float64), ends, 0)
+    return torch.from_numpy(ends[:bars].copy()), after
+
+
+@_imbalance_ends.register_kernel("cuda")
+def _(
+    amount: torch.Tensor,
+    sign: torch.Tensor,
+    min_ticks: int,
+    max_ticks: int,
+    bar_weight: float,
+    decay: float,
+    state: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    after = state.clone()
+    rule = (min_ticks, max_ticks, bar_weight, decay)
+    return launch_imbalance_ends(amount, sign, rule, after, after[MEANS:].view(torch.float64)), after
+
+
+@_imbalance_ends.register_fake
+def _(
+    amount: torch.Tensor,
+    sign: torch.Tensor,
+    min_ticks: int,
+    max_ticks: int,
+    bar_weight: float,
+    decay: float,
+    state: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    return state.new_empty(torch.library.get_ctx().new_dynamic_size()), torch.empty_like(state)
+
+
+def launch_imbalance_ends(amount, sign, rule: tuple[int, int, float, float], state, means):
+    """Run the kernel on torch's current stream, or in the simulator on numpy arrays; return the ends.
+
+    `rule` is min_ticks, max_ticks, the weight of a bar and the decay of a trade. `state` is moved on in place; `means`
+    are its last two words, seen as float64.
+    """
+    ends, found = new_rows(state, sign.shape[0] // rule[0] + 1), new_rows(state, 1)
+    launch(_walk_kernel, 1, THREADS, amount, sign, rule, state, means, ends, found)
+    bars = int(found[0])
+    return ends[:bars].clone() if isinstance(ends, torch.Tensor) else ends[:bars]
+
+
+@cuda.jit(device=True)
+def load_tile(amount, sign, base, sums, large):
+    """Fill sums[0:SLOTS] with 0 and the tile's amounts; note an amount that running sums may not hold."""
+    for slot in range(cuda.threadIdx.x, TILE_ROWS, THREADS):
+        value = signed_amount(amount, sign, base + slot) if base + slot < sign.shape[0] else 0
+        if value > ROOM or value < -ROOM:
+            large[0] = 1
+        sums[slot + 1] = value
+    if cuda.threadIdx.x == 0:
+        sums[0] = 0
+    cuda.syncthreads()
+
+
+@cuda.jit(device=True)
+def walk_tile(sums, base, width, rule, state, means, ends, bars, first):
+    """Close the bars of a tile of `width` rows, one search by all threads for each; return the next place in ends.
+
+    Thread 0 alone writes, and knows `bars`.
+    """
+    thread, start = cuda.threadIdx.x, 0
+    min_ticks, max_ticks, _, _ = rule
+    while start < width:
+        if thread == 0:
+            first[0] = width
+        cuda.syncthreads()
+        ticks, theta, threshold = state[TICKS] - start + 1, state[THETA] - sums[start], state[THRESHOLD]
+        limit = tick_limit(threshold, means[0], max_ticks)
+        for slot in range(start + thread, width, THREADS):
+            if closes(ticks + slot, theta + sums[slot + 1], threshold, min_ticks, limit):
+                cuda.atomic.min(first, 0, slot)
+                break
+        cuda.syncthreads()
+        stop = first[0]
+        cuda.syncthreads()
+        if thread == 0:
+            last = min(stop, width - 1)
+            state[TICKS], state[THETA] = ticks + last, theta + sums[last + 1]
+            if stop < width:
+                close(rule, state, means)
+                ends[bars] = base + stop + 1
+                bars += 1
+        start = stop + 1
+    return bars
+
+
+@cuda.jit
+def _walk_kernel(amount, sign, rule, state, means, ends, found):
+    """One block: tile after tile; a tile whose sums might pass CAP is walked by one thread, as in `spec`."""
+    # The simulator tells shared arrays apart by their line.
+    sums = cuda.shared.array(SLOTS, int64)
+    partials = cuda.shared.array(THREADS, int64)
+    large = cuda.shared.array(1, int64)
+    first = cuda.shared.array(1, int64)
+    thread, rows, bars = cuda.threadIdx.x, sign.shape[0], 0
+    if thread == 0:
+        large[0] = 0
+    for base in range(0, rows, TILE_ROWS):
+        width = min(TILE_ROWS, rows - base)
+        cuda.syncthreads()
+        load_tile(amount, sign, base, sums, large)
+        if large[0] == 0 and -HALF <= state[THETA] <= HALF:
+            running_sums(sums, partials)
+            bars = walk_tile(sums, base, width, rule, state, means, ends, bars, first)
+        else:
+            cuda.syncthreads()
+            if thread == 0:
+                bars = spec(amount, sign, base, base + width, rule, state, means, ends, bars)
+                large[0] = 0
+    if thread == 0:
+        found[0] = bars
