@@ -17,7 +17,7 @@ import pyarrow.csv as pc
 
 from gpu_pipeline.core.errors import InputError
 
-BLOCK_BYTES = 16 << 20
+BLOCK_BYTES = 4 << 20
 # What stands for a missing value; `NaN` is read as the number that it names, so that its error shows it.
 EMPTY = ["", "null", "NULL", "None"]
 SUFFIXES = (".csv", ".csv.gz", ".zip")

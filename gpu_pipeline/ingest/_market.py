@@ -104,7 +104,7 @@ def start_state(rules: Rules) -> Integers:
     return state
 
 
-def pieces(rules: Rules, trades: int | None, end_ns: int, rows: int = 1 << 20) -> Iterator[Piece]:
+def pieces(rules: Rules, trades: int | None, end_ns: int, rows: int = 1 << 18) -> Iterator[Piece]:
     """Trades in pieces of at most `rows`, until `trades` are made or the next one would come at or after `end_ns`.
 
     Raises:

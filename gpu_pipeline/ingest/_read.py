@@ -19,8 +19,8 @@ from gpu_pipeline.ingest._clean import Rules, State, clean
 from gpu_pipeline.ingest._raw import TENSORS, RawTrades, ReadRequest, Units, joined
 from gpu_pipeline.ingest._scan import Scan
 
-# Raw columns of smaller inputs are kept between the two passes instead of being read twice.
-KEEP_BYTES = 1 << 30
+# Raw columns of smaller inputs (about 1.6 M trades) are kept between the two passes instead of being read twice.
+KEEP_BYTES = 1 << 26
 
 Item = RawTrades | Trades | BookSnapshots
 
@@ -103,7 +103,7 @@ def _bytes(raw: RawTrades) -> int:
 
 
 def _gathered(pieces: Iterator[RawTrades], found: Scan) -> Iterator[RawTrades]:
-    """Pieces as they come; those of a file that is out of order as one."""
+    """Pieces as they come; those of a file that is out of order as one, so that memory holds all of that file."""
     for file, group in groupby(pieces, key=lambda raw: raw.file):
         if file in found.unordered:
             yield joined(list(group))

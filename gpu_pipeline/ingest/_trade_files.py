@@ -27,7 +27,7 @@ from gpu_pipeline.ingest import _arrow, _device
 from gpu_pipeline.ingest._ahead import ahead
 from gpu_pipeline.ingest._columns import Cells
 from gpu_pipeline.ingest._months import monthly_files, months
-from gpu_pipeline.ingest.parquet import CLEAN, errors
+from gpu_pipeline.ingest.parquet import CLEAN, STREAMED, errors
 
 SCHEMA = pa.schema(
     {
@@ -203,7 +203,7 @@ def _whole(found: Mapping[str, Tensor], columns: Sequence[str], symbol: Symbol) 
 
 
 def _row_groups(path: Path, columns: list[str]) -> Iterator[dict[str, Cells]]:
-    with errors(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
+    with errors(path), pq.ParquetFile(path, page_checksum_verification=True, **STREAMED) as file:
         for group in range(file.num_row_groups):
             table = file.read_row_group(group, columns)
             yield {name: _arrow.cells(_one(table[name]), name, path) for name in columns}

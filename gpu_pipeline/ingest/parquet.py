@@ -5,6 +5,9 @@ camel or snake case), or by `columns:` from our names to the file's (null leaves
 taker's side, so `sell` means that the buyer was the maker. Times may be ms, us or ns since 1970 or a timestamp type
 (without a zone: UTC); prices and quantities floats, decimals or integers. Clean files of this project are known by
 their metadata. Page checksums are verified unless `verify: false`.
+
+A file is read piece by piece, twice where it is larger than what is kept between the two passes. Only a file whose rows
+are out of order is taken whole, since its last row may be its first trade: about 200 bytes of memory a trade.
 """
 
 from __future__ import annotations
@@ -30,6 +33,8 @@ from gpu_pipeline.ingest._raw import RawTrades, ReadRequest, Units
 
 SUFFIXES = (".parquet", ".pq", ".parq")
 PIECE_ROWS = 1 << 18
+# Column chunks are read page by page: with Arrow's own buffering a file ends up in memory compressed, all of it.
+STREAMED = {"pre_buffer": False, "buffer_size": 1 << 20}
 # Metadata key of our own clean files, and the names of their columns.
 CLEAN = "gpu_pipeline.trades"
 CLEAN_COLUMNS: dict[Name, str] = {
@@ -72,7 +77,7 @@ def read(config: Config, request: ReadRequest) -> Iterator[RawTrades]:
 
 
 def _read_file(path: Path, config: Config, request: ReadRequest) -> Iterator[RawTrades]:
-    with errors(path), pq.ParquetFile(path, page_checksum_verification=request.verify) as file:
+    with errors(path), pq.ParquetFile(path, page_checksum_verification=request.verify, **STREAMED) as file:
         said = clean_metadata(file.schema_arrow.metadata)
         declared = declared_symbol(said, path, request.symbol)
         found = find(file.schema_arrow.names, config.columns, path) if said is None else _clean_columns(said)
