@@ -14,7 +14,7 @@ import numpy as np
 
 from gpu_pipeline.core.schema import Symbol, Trades
 from tests.bars.market import BTC, trades_of
-from tests.bars.oracles import DAY_NS, Market, log_price, signs
+from tests.bars.oracles import DAY_NS, MOST, Market, log_price, signs
 
 Draw = np.random.Generator
 MIDNIGHT = 1_582_329_600 * 10**9
@@ -160,8 +160,8 @@ def cusum_options(draw: Draw, market: Market) -> dict[str, Any]:
 
 
 def bounds(draw: Draw, amounts: Sequence[int]) -> dict[str, Any]:
-    """Ticks between `min_ticks` and `max_ticks`; no bar may hold 2^63 units."""
-    most = LIMIT // max(1, max(amounts, default=1))
+    """Ticks between `min_ticks` and `max_ticks`; no bar of two trades holds 2^62 units, where totals may stop."""
+    most = max(1, MOST // max(1, max(amounts, default=1)))
     low, middle, high = sorted(min(int(each), most) for each in draw.choice([1, 2, 3, 5, 12, 40, 300], 3))
     spans = (int(each) for each in draw.choice([1, 2, 3, 10, 100, 1000], 2))
     ticks = {"min_ticks": low, "expected_ticks": middle, "max_ticks": high}

@@ -26,12 +26,13 @@ from tests.bars.market import BTC, random_trades
 from tests.bars.streams import USUAL
 from tests.bars.test_stage import CPU, File, read
 
+NAMES = plugins.names("bars")
 LONGER = {"medium": 3, "long": {"of": "medium", "bars": 2}}
 CASES = [
     {"type": "dollar", "threshold": 20_000, "time": ["1min", "1hour"], "resolutions": {"wide": {"threshold": 10**5}}},
     *(
         {"type": name, **options, "resolutions": LONGER, "time": ["1min"]}
-        for name in plugins.names("bars")
+        for name in NAMES
         for options in USUAL.get(name, ())
     ),
 ]
@@ -45,7 +46,7 @@ each_case = pytest.mark.parametrize("case", CASES, ids=title)
 
 
 def test_every_bar_type_has_usual_options():
-    missing = set(plugins.names("bars")) - set(USUAL)
+    missing = set(NAMES) - set(USUAL)
     assert not missing, f"bar types {missing} have no usual options: add them to USUAL in tests/bars/streams.py"
 
 
@@ -147,37 +148,44 @@ def test_longer_resolutions_end_with_every_nth_short_bar_and_are_made_from_the_t
     assert medium.last_trade_row.tolist() == short.last_trade_row[9::10].tolist()
     assert long.last_trade_row.tolist() == medium.last_trade_row[3::4].tolist()
     starts = [0, *(medium.last_trade_row + 1).tolist()]
-    for row, (begin, end) in enumerate(pairwise(starts)):
+    for row, (begin, end) in list(enumerate(pairwise(starts)))[::9]:
         direct = make_bars(trades[begin:end], threshold=10**12).partial
         for name in BAR_COLUMNS[:-1]:
             found, expected = medium.columns[name][row : row + 1], direct.columns[name]
             assert found.numpy().tobytes() == expected.numpy().tobytes(), name
 
 
-def test_a_resolution_by_threshold_is_a_chain_of_its_own():
-    trades = random_trades(6, 6_000)
-    bars = make_resolutions(trades, threshold=2_000, on_close="carry", resolutions={"wide": {"threshold": 50_000}})
-    alone = make_bars(trades, threshold=50_000, on_close="carry")
-    assert bars["wide"].name == "dollar_50k_wide"
-    assert bars["wide"].last_trade_row.equal(alone.last_trade_row)
+WITH_THRESHOLD = [name for name in NAMES if "threshold" in plugins.load("bars", name).config.model_fields]
 
 
-@settings(max_examples=25, deadline=None)
+@pytest.mark.parametrize("name", WITH_THRESHOLD)
+def test_a_resolution_by_threshold_is_a_chain_of_its_own(name):
+    trades, options = random_trades(6, 3_000), USUAL[name][-1]
+    wider = 7 * int(float(options["threshold"]))
+    bars = make_resolutions(trades, name, **options, resolutions={"wide": {"threshold": wider}})
+    alone = make_bars(trades, name, **{**options, "threshold": wider})
+    assert bars["wide"].name == f"{alone.name}_wide"
+    assert len(alone) > 10
+    same_bits(
+        bars["wide"], replace(alone, name=bars["wide"].name, partial=replace(alone.partial, name=bars["wide"].name))
+    )
+
+
+@each_case
+@settings(max_examples=3, deadline=None)
 @given(seed=st.integers(0, 5), cuts=st.lists(st.integers(0, 500), max_size=4))
-def test_flush_makes_every_piece_stand_alone(seed, cuts):
+def test_flush_makes_every_piece_stand_alone(case, seed, cuts):
     trades = random_trades(seed, 500)
     pieces = cut(trades, cuts)
-    options = {"threshold": 9_000, "resolutions": {"medium": 3}, "time": ["1min"]}
-    flushed = make_resolutions(pieces, at_file_end="flush", **options)
+    flushed = make_resolutions(pieces, at_file_end="flush", **case)
+    alone = [make_resolutions(piece, **case) for piece in pieces]
     for resolution, bars in flushed.items():
-        alone = [make_resolutions(piece, **options)[resolution] for piece in pieces]
-        parts = [part for one in alone for part in (one, one.partial) if part is not None]
+        own = [one[resolution] for one in alone]
+        expected = Bars.concat([part for one in own for part in (one, one.partial) if part is not None])
         assert bars.partial is None
-        expected = Bars.concat(parts)
-        for name in BAR_COLUMNS:
-            assert bars.columns[name].numpy().tobytes() == expected.columns[name].numpy().tobytes(), name
+        same_bits(bars, replace(expected, partial=None))
         assert int(bars.num_ticks.sum()) == len(trades)
-        assert len(bars.complete()) == sum(len(one) for one in alone)
+        assert len(bars.complete()) == sum(map(len, own))
 
 
 @pytest.mark.parametrize(
