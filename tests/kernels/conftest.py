@@ -25,9 +25,6 @@ if without_hypothesis.installed():
 if SIMULATED:
     # The simulator's main thread polls the others; at Python's 5 ms a barrier takes three times as long.
     sys.setswitchinterval(5e-4)
-
-
-if SIMULATED:
     simulator.allocate_shared_arrays_once()
 
 
