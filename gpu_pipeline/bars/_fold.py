@@ -94,22 +94,44 @@ def _resolutions(base: Chain, wanted: Mapping[str, Resolution]) -> Iterator[Chai
             yield _own_chain(name, base.plugin, options, suffix=f"_{name}")
 
 
+@dataclass(frozen=True)
+class Closed:
+    """Bars as the op sums them, before their type's `finish`.
+
+    Attributes:
+        sums: [K, B] int64.
+        next_ns: [B] int64, time of the first trade after each bar; None for bars that are groups of others.
+    """
+
+    sums: Tensor
+    next_ns: Tensor | None
+
+    def finished(self, chain: Chain) -> Tensor:
+        """The sums with the stamps and empty bars of the chain's type."""
+        finish = getattr(chain.plugin.module, "finish", None)
+        return self.sums if finish is None else finish(self.sums, self.next_ns, chain.options)
+
+
 def step(trades: Trades, chains: Sequence[Chain], state: State) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Folds one chunk of trades; chunks follow each other in trade order.
 
     Returns:
         (sums, state): per resolution the integer sums [K, B] of the bars that closed, and the state after the chunk.
     """
-    ends: dict[str, Tensor] = {}
-    sums: dict[str, Tensor] = {}
-    after: dict[str, Tensor] = {}
+    closed, after = fold(trades, chains, state)
+    return {chain.resolution: closed[chain.resolution].finished(chain) for chain in chains}, after
+
+
+def fold(trades: Trades, chains: Sequence[Chain], state: State) -> tuple[dict[str, Closed], dict[str, Tensor]]:
+    """`step` without the types' `finish`."""
+    ends, after = rules(trades, chains, state)
+    closed: dict[str, Closed] = {}
     for chain in chains:
         name = chain.resolution
-        ends[name], rule_state = _ends(trades, chain, ends, _under(state, name))
         before = state.get(f"{name}.open_sums")
         if before is None:
             before = torch.zeros(bar_sums.K, dtype=torch.int64, device=trades.device)
-        closed, opened = bar_sums.bar_sums(
+        sums, after[f"{name}.open_sums"] = bar_sums.bar_sums(
             trades.time_ns,
             trades.price_ticks,
             trades.quantity_lots,
@@ -119,10 +141,19 @@ def step(trades: Trades, chains: Sequence[Chain], state: State) -> tuple[dict[st
             trades.first_row,
             before,
         )
-        sums[name] = _finish(chain, closed, _next_ns(trades, ends[name], chain))
+        closed[name] = Closed(sums, _next_ns(trades, ends[name], chain))
+    return closed, after
+
+
+def rules(trades: Trades, chains: Sequence[Chain], state: State) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Where the bars of each resolution end in a chunk, and the state of the rules after it."""
+    ends: dict[str, Tensor] = {}
+    after: dict[str, Tensor] = {}
+    for chain in chains:
+        name = chain.resolution
+        ends[name], rule_state = _ends(trades, chain, ends, _under(state, name))
         after |= {f"{name}.{key}": value for key, value in rule_state.items()}
-        after[f"{name}.open_sums"] = opened
-    return sums, after
+    return ends, after
 
 
 def open_rest(chains: Sequence[Chain], state: State) -> dict[str, Tensor]:
@@ -131,7 +162,7 @@ def open_rest(chains: Sequence[Chain], state: State) -> dict[str, Tensor]:
     for chain in chains:
         opened = state.get(f"{chain.resolution}.open_sums")
         column = torch.zeros(bar_sums.K, 0, dtype=torch.int64) if opened is None else opened[:, None]
-        rest[chain.resolution] = _finish(chain, column[:, column[bar_sums.COUNT] > 0], None)
+        rest[chain.resolution] = Closed(column[:, column[bar_sums.COUNT] > 0], None).finished(chain)
     return rest
 
 
@@ -177,8 +208,3 @@ def _next_ns(trades: Trades, ends: Tensor, chain: Chain) -> Tensor | None:
     if chain.of is not None or not len(trades):
         return None
     return trades.time_ns[ends.clamp(max=len(trades) - 1)]
-
-
-def _finish(chain: Chain, sums: Tensor, next_ns: Tensor | None) -> Tensor:
-    finish = getattr(chain.plugin.module, "finish", None)
-    return sums if finish is None else finish(sums, next_ns, chain.options)
