@@ -6,12 +6,27 @@ remainder is kept, so no sum overflows. Remainders are running sums modulo the t
 
 from __future__ import annotations
 
+import functools
+import operator
+
 import numpy as np
 import torch
 from numba import cuda
 
 from kernels._blocks import NO_ROW, launch_exclusive_scan, refuse_negative
-from kernels._op import SIMULATED, jit, launch, new_filled, new_rows, require, require_one_device
+from kernels._op import SIMULATED, in_threads, jit, launch, new_filled, new_rows, require, require_one_device
+from kernels._stretches import (
+    DENSE,
+    FAR,
+    PIECE,
+    STRETCH,
+    close_part,
+    fill_sums,
+    part_cuts,
+    stretches,
+    walk_rows,
+    walk_stretches,
+)
 
 THRESHOLD_LIMIT = 1 << 62
 SEGMENT = 4 if SIMULATED else 256
@@ -62,10 +77,76 @@ def spec(amount, threshold, state, ends):
     return bars, remainder, NO_ROW
 
 
+@jit
+def remainder_of(amount, sums, threshold):
+    """Return the sum of the amounts modulo the threshold; a stretch that could overflow is summed row by row."""
+    total = 0
+    for stretch in range(sums.shape[0]):
+        if sums[stretch] < FAR:
+            total += sums[stretch]
+        else:
+            for value in amount[stretch * STRETCH : (stretch + 1) * STRETCH]:
+                total = total % threshold + value % threshold
+        if total >= THRESHOLD_LIMIT:
+            total %= threshold
+    return total % threshold
+
+
+@jit
+def rewalk_part(amount, begin, end, threshold, room, sums, ends):
+    """Close the bars of the rows [begin, end) whose stretches are summed already; return their number."""
+    bars, dense = 0, False
+    for low in range(begin, end, PIECE):
+        high, before = min(low + PIECE, end), bars
+        if dense:
+            bars, room, _ = walk_rows(amount[low:high], low, threshold, True, room, ends, bars)
+        else:
+            mine = sums[low // STRETCH : stretches(high)]
+            bars, room = walk_stretches(amount[low:high], mine, low, threshold, True, room, ends, bars)
+        dense = bars - before > DENSE
+    return bars
+
+
+def _close(amount: np.ndarray, threshold: int, remainder: int) -> tuple[np.ndarray, int, int]:
+    """Close all bars in parallel; return (ends, the remainder left, the bits of all amounts).
+
+    One thread closes the first part while the others sum theirs; then remainders are known, and all walk the rest.
+    """
+    rows, cuts = len(amount), part_cuts(len(amount))
+    sums, ends = np.empty(stretches(rows), np.int64), np.empty(rows, np.int64)
+    rooms, counts = np.empty(-(-rows // PIECE), np.int64), np.empty(-(-rows // PIECE), np.int64)
+    split, bits, found = cuts[1], {}, {}
+
+    def close_or_sum(begin: int, end: int) -> None:
+        if begin > 0:
+            bits[begin] = fill_sums(amount[begin:end], sums[begin // STRETCH : stretches(end)])
+            return
+        room = threshold - remainder
+        found[0], room, bits[0] = close_part(amount, 0, end, threshold, True, room, sums, rooms, counts, ends)
+
+    def remainder_at(row: int) -> int:
+        more = remainder_of(amount[split:row], sums[stretches(split) : stretches(row)], threshold)
+        return int(threshold - rooms[(split - 1) // PIECE] + more) % threshold
+
+    def walk(begin: int, end: int) -> None:
+        room = threshold - remainder_at(begin)
+        found[begin] = rewalk_part(amount, begin, end, threshold, room, sums, ends[begin:end])
+
+    in_threads(close_or_sum, cuts)
+    in_threads(walk, [split + cut for cut in part_cuts(rows - split)])
+    parts = [ends[begin : begin + bars] for begin, bars in sorted(found.items())]
+    return np.concatenate(parts), remainder_at(rows), functools.reduce(operator.or_, bits.values())
+
+
 @torch.library.custom_op("gpu_pipeline::carry_ends", mutates_args=(), device_types="cpu")
 def _carry_ends(amount: torch.Tensor, threshold: int, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    ends = np.empty(amount.shape[0], np.int64)
-    bars, remainder, bad = spec(amount.numpy(), threshold, state.numpy(), ends)
+    rows, before = amount.numpy(), state.numpy()
+    if len(rows) > PIECE:
+        ends, remainder, bits = _close(rows, threshold, int(before[0]))
+        if bits >= 0:
+            return torch.from_numpy(ends), torch.tensor([remainder])
+    ends = np.empty(len(rows), np.int64)
+    bars, remainder, bad = spec(rows, threshold, before, ends)
     refuse_negative("carry_ends", bad)
     return torch.from_numpy(ends[:bars].copy()), torch.tensor([remainder])
 

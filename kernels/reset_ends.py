@@ -7,12 +7,15 @@ then walks the blocks, then replays each from its true beginning: exact for all 
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 from numba import cuda, int64
 
 from kernels._blocks import NO_MODULUS, NO_ROW, inclusive_scan, refuse_negative
-from kernels._op import SIMULATED, jit, launch, new_filled, new_rows, require, require_one_device
+from kernels._op import SIMULATED, in_threads, jit, launch, new_filled, new_rows, require, require_one_device
+from kernels._stretches import PIECE, STRETCH, close_part, part_cuts, stretches, walk_stretches
 
 THRESHOLD_LIMIT = 1 << 62
 THREADS = 4 if SIMULATED else 256
@@ -61,10 +64,59 @@ def spec(amount, threshold, state, ends):
     return bars, total, NO_ROW
 
 
+@jit
+def join_part(amount, begin, end, threshold, room, sums, rooms, counts, ends):
+    """Close the bars of a part from its true beginning until both chains agree, writing from ends[0] on.
+
+    Returns:
+        (their number, how many of the bars of `close_part` they replace, the room left at the part's end).
+    """
+    bars, last = 0, (end - 1) // PIECE
+    for low in range(begin, end, PIECE):
+        high, piece = min(low + PIECE, end), low // PIECE
+        mine = sums[low // STRETCH : stretches(high)]
+        bars, room = walk_stretches(amount[low:high], mine, low, threshold, False, room, ends, bars)
+        if room == rooms[piece]:
+            return bars, counts[piece], rooms[last]
+    return bars, counts[last], room
+
+
+def _close(amount: np.ndarray, threshold: int, room: int) -> tuple[np.ndarray, int, int]:
+    """Close all bars, one part per thread; return (ends, the room left, the bits of all amounts).
+
+    Every part but the first guesses that a bar begins with it. Then its true beginning is known and walked until both
+    chains meet; where they never do, that walk has still only the stretches to read.
+    """
+    rows, cuts = len(amount), part_cuts(len(amount))
+    sums, ends = np.empty(stretches(rows), np.int64), np.empty(rows, np.int64)
+    rooms, counts = np.empty(-(-rows // PIECE), np.int64), np.empty(-(-rows // PIECE), np.int64)
+    guesses = {}
+
+    def guess(begin: int, end: int) -> None:
+        need = threshold if begin else room
+        guesses[begin] = close_part(amount, begin, end, threshold, False, need, sums, rooms, counts, ends)
+
+    in_threads(guess, cuts)
+    bars, left, bits = guesses[0]
+    found = [ends[:bars]]
+    for begin, end in pairwise(cuts[1:]):
+        bars, _, more = guesses[begin]
+        true = np.empty(end - begin, np.int64)
+        joined, replaced, left = join_part(amount, begin, end, threshold, left, sums, rooms, counts, true)
+        found += [true[:joined], ends[begin + replaced : begin + bars]]
+        bits |= more
+    return np.concatenate(found), left, bits
+
+
 @torch.library.custom_op("gpu_pipeline::reset_ends", mutates_args=(), device_types="cpu")
 def _reset_ends(amount: torch.Tensor, threshold: int, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    ends = np.empty(amount.shape[0], np.int64)
-    bars, total, bad = spec(amount.numpy(), threshold, state.numpy(), ends)
+    rows, before = amount.numpy(), state.numpy()
+    if len(rows) > PIECE:
+        ends, room, bits = _close(rows, threshold, max(threshold - int(before[0]), 0))
+        if bits >= 0:
+            return torch.from_numpy(ends), torch.tensor([threshold - room])
+    ends = np.empty(len(rows), np.int64)
+    bars, total, bad = spec(rows, threshold, before, ends)
     refuse_negative("reset_ends", bad)
     return torch.from_numpy(ends[:bars].copy()), torch.tensor([total])
 
