@@ -1,6 +1,7 @@
 """`python -m bench OP [--tiny]`: first the op's tests, then its figures, appended to bench/results/<machine>.csv.
 
-OP is a benchmark, `all`, `gpu` (everything, on a GPU machine), or `gates` and `networks` (checks on simulated markets).
+OP is a benchmark (`bars` with the ops that bars are made of), `all`, `gpu` (everything, on a GPU machine), `gates` and
+`networks` (checks on simulated markets), or `peers` (makes the environments that bars are compared in).
 With `--tiny` sizes are small and no test is run first: it shows that a benchmark runs, not how fast, and nothing is
 recorded unless `--out` names a folder.
 """
@@ -17,7 +18,7 @@ import torch
 from bench._measure import Record
 from bench._record import append, list_reasons, show
 from bench._rings import run_tests
-from bench._suite import COMMANDS, measure_all, ops, tests_of
+from bench._suite import COMMANDS, measure_all, ops, tests_of, with_parts
 
 
 def main(arguments: list[str]) -> int:
@@ -26,7 +27,7 @@ def main(arguments: list[str]) -> int:
         return int(importlib.import_module(f"bench.{arguments[0]}").main(arguments[1:]))
     options = _parser().parse_args(arguments)
     device = torch.device(options.device)
-    names = ops() if options.op == "all" else [options.op]
+    names = ops() if options.op == "all" else with_parts(options.op)
     paths = sorted({path for name in names for path in tests_of(name).split()})
     outcome = None if options.tiny else run_tests(paths, device)
     records: list[Record] = []

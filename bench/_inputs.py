@@ -34,6 +34,10 @@ class TradeColumns(NamedTuple):
         """The notional of TRADES_PER_BAR mean trades."""
         return int(self.notional[:PIECE].double().mean()) * TRADES_PER_BAR
 
+    def head(self, rows: int) -> TradeColumns:
+        """The first trades, not copied."""
+        return TradeColumns(*(column[:rows] for column in self))
+
     @property
     def nbytes(self) -> int:
         """Bytes of all columns."""

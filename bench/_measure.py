@@ -13,12 +13,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch
 
+from bench._memory import peak_mib
+
 ROOT = Path(__file__).resolve().parent.parent
 GROUP_SECONDS = 4.0
-MOST_REPEATS, FEWEST_REPEATS = 15, 3
+MOST_REPEATS, FEWEST_REPEATS = 15, 7
 # A GPU's clocks rise with load; below this many seconds between two events their own cost shows.
 WARM_SECONDS, EVENT_SECONDS = 0.2, 2e-3
 MOST_CALLS = 200
@@ -26,6 +29,17 @@ MOST_CALLS = 200
 
 class NotRun(Exception):
     """A benchmark that has nothing to measure here; the message says why."""
+
+
+@runtime_checkable
+class Elsewhere(Protocol):
+    """A call in another process, measured there: what passes between the processes is in no figure."""
+
+    def seconds(self) -> float:
+        """Runs it once; seconds by that process's own clock around the work alone."""
+
+    def peak_mib(self) -> float:
+        """Runs it once; MiB that it held beyond what stood before."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +62,7 @@ class Case:
     shape: str
     items: int
     unit: str
-    call: Callable[[], object]
+    call: Callable[[], object] | Elsewhere
     moved: int = 0
 
 
@@ -90,8 +104,10 @@ def interleaved(cases: Sequence[Case], device: torch.device, *, tiny: bool = Fal
     return [record_of(case, times, peak, device) for case, times, peak in zip(cases, taken, peaks, strict=True)]
 
 
-def _seconds(call: Callable[[], object], device: torch.device, calls: int) -> float:
+def _seconds(call: Callable[[], object] | Elsewhere, device: torch.device, calls: int) -> float:
     """Seconds of one call: by the clock, on CUDA between two events around `calls` of them."""
+    if isinstance(call, Elsewhere):
+        return call.seconds()
     if device.type != "cuda":
         started = time.perf_counter()
         call()
@@ -106,7 +122,7 @@ def _seconds(call: Callable[[], object], device: torch.device, calls: int) -> fl
     return float(start.elapsed_time(stop)) / 1e3 / calls
 
 
-def _calls(call: Callable[[], object], device: torch.device) -> int:
+def _calls(call: Callable[[], object] | Elsewhere, device: torch.device) -> int:
     """How many calls one timing covers; on CUDA it warms up besides."""
     if device.type != "cuda":
         return 1
@@ -116,31 +132,23 @@ def _calls(call: Callable[[], object], device: torch.device) -> int:
     return min(MOST_CALLS, math.ceil(EVENT_SECONDS / seconds))
 
 
-def peak_of(call: Callable[[], object], device: torch.device) -> float:
+def peak_of(call: Callable[[], object] | Elsewhere, device: torch.device) -> float:
     """MiB that a call held beyond what stood before: allocated on CUDA, resident on a Linux CPU, else 0.
 
     It is the second call: the first compiles.
     """
+    if isinstance(call, Elsewhere):
+        call.seconds()
+        return call.peak_mib()
     call()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        call()
-        torch.cuda.synchronize()
-        return (torch.cuda.max_memory_allocated() - before) / 2**20
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return 0.0
-    before = _resident("VmRSS")
+    if device.type != "cuda":
+        return peak_mib(call)
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
     call()
-    return max(0.0, _resident("VmHWM") - before) / 2**10
-
-
-def _resident(name: str) -> float:
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
-    return float(line.split()[1])
+    torch.cuda.synchronize()
+    return (torch.cuda.max_memory_allocated() - before) / 2**20
 
 
 def record_of(case: Case, times: Sequence[float], peak: float, device: torch.device) -> Record:

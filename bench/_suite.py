@@ -8,8 +8,10 @@ import importlib
 import pkgutil
 import traceback
 from collections.abc import Iterator, Sequence
+from fnmatch import fnmatch
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,7 +19,7 @@ import bench
 from bench._measure import NotRun, Record, interleaved
 from bench._rings import Outcome
 
-COMMANDS = ("gpu", "gates", "networks")
+COMMANDS = ("gpu", "gates", "networks", "peers")
 
 
 def ops() -> list[str]:
@@ -26,14 +28,28 @@ def ops() -> list[str]:
     return sorted(name for name in names if not name.startswith("_") and name not in COMMANDS)
 
 
+def with_parts(name: str) -> list[str]:
+    """A benchmark after those of the ops that its PARTS (patterns of names) say it is made of."""
+    patterns = _literal(name, "PARTS", ())
+    return [*(op for op in ops() if any(fnmatch(op, pattern) for pattern in patterns)), name]
+
+
 def tests_of(name: str) -> str:
-    """The test files that gate a benchmark, read without importing it: its packages may be missing."""
+    """The test files that gate a benchmark."""
+    tests = _literal(name, "TESTS", None)
+    if tests is None:
+        raise LookupError(f"bench/{name}.py names no TESTS")
+    return str(tests)
+
+
+def _literal(name: str, constant: str, default: Any) -> Any:
+    """A constant of a benchmark, read without importing it: its packages may be missing."""
     for folder in bench.__path__:
         tree = ast.parse((Path(folder) / f"{name}.py").read_text())
         for node in tree.body:
-            if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "TESTS":
-                return str(ast.literal_eval(node.value))
-    raise LookupError(f"bench/{name}.py names no TESTS")
+            if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == constant:
+                return ast.literal_eval(node.value)
+    return default
 
 
 def measure(name: str, device: torch.device, *, tiny: bool) -> list[Record]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from bench._inputs import START_NS, candles, trades
+from bench._inputs import START_NS, TradeColumns, candles, trades
 from gpu_pipeline.core.schema import BAR_COLUMNS, BAR_FLOATS, Bars, Symbol, Trades
 
 SYMBOL = Symbol("BTCUSDT", Decimal("0.1"), Decimal("0.001"))
@@ -18,9 +18,13 @@ RESOLUTIONS = {"short": 1, "medium": 10, "long": 160, "1min": 5}
 
 def trade_table(rows: int, device: torch.device) -> Trades:
     """N trades; ids count from 1."""
-    columns = trades(rows, device)
-    named = columns._asdict()
-    return Trades(SYMBOL, trade_id=torch.arange(1, rows + 1, device=device), **named)
+    return as_trades(trades(rows, device))
+
+
+def as_trades(columns: TradeColumns) -> Trades:
+    """The same trades as the pipeline's table; ids count from 1."""
+    rows, device = len(columns.time_ns), columns.time_ns.device
+    return Trades(SYMBOL, trade_id=torch.arange(1, rows + 1, device=device), **columns._asdict())
 
 
 def bar_table(rows: int, device: torch.device) -> Bars:
@@ -41,6 +45,17 @@ def bar_table(rows: int, device: torch.device) -> Bars:
 def resolutions(short: Bars) -> Mapping[str, Bars]:
     """Every tenth, 160th and fifth bar as those of the coarser resolutions: their cost is what counts here."""
     return {name: short.select(slice(step - 1, None, step)) for name, step in RESOLUTIONS.items()}
+
+
+def write_clean(folder: Path, table: Trades) -> list[Path]:
+    """Trades as our own clean files; returns them."""
+    from gpu_pipeline.core.trace import Trace
+    from gpu_pipeline.ingest import _trade_files
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with Trace().progress("clean") as ticker:
+        _trade_files.write(folder, iter([table]), ticker)
+    return sorted(folder.glob(f"{SYMBOL.name}_*.parquet"))
 
 
 def write_foreign(table: Trades, path: Path) -> int:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 
 from bench._inputs import TRADES_PER_BAR, scratch, size, words
 from bench._measure import Case
-from bench._tables import SYMBOL, trade_table, write_foreign
+from bench._tables import SYMBOL, trade_table, write_clean, write_foreign
 from gpu_pipeline.bars._make import make_resolutions
 from gpu_pipeline.core.schema import Trades
-from gpu_pipeline.core.trace import Trace
 from gpu_pipeline.ingest import _trade_files
 from gpu_pipeline.ingest._read import read_trades
 
@@ -28,10 +26,9 @@ def cases(device: torch.device, tiny: bool) -> Iterator[Case]:
     folder = scratch()
     table = trade_table(rows, torch.device("cpu"))
     threshold = float(table.symbol.notional.step) * int(table.notional.double().mean()) * TRADES_PER_BAR
-    _write_clean(folder, table)
+    clean = sum(path.stat().st_size for path in write_clean(folder, table))
     foreign = write_foreign(table, folder / "foreign.parquet")
     del table
-    clean = sum(path.stat().st_size for path in folder.glob(f"{SYMBOL.name}_*.parquet"))
     shape, resident = f"{words(rows)} trades", rows * RESIDENT_BYTES
 
     def load() -> Trades:
@@ -49,8 +46,3 @@ def cases(device: torch.device, tiny: bool) -> Iterator[Case]:
     yield case("clean file to trades", load, clean)
     yield case("foreign file to trades", read, foreign)
     yield case("clean file to bars of 4 resolutions", bars, clean)
-
-
-def _write_clean(folder: Path, table: Trades) -> None:
-    with Trace().progress("clean") as ticker:
-        _trade_files.write(folder, iter([table]), ticker)

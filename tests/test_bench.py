@@ -192,6 +192,18 @@ def test_the_gpu_run_says_what_ran_and_what_did_not(monkeypatch, fakes, tmp_path
     assert "fake fine" in printed.splitlines()[-2] and "gpu ring" in printed.splitlines()[-1]
 
 
+def test_a_benchmark_comes_after_its_parts(fakes):
+    extra = 'PARTS = ("*_ends", "sums")'
+    fakes(z_ends=("a", ""), sums=("a", ""), other=("a", ""), a_ends=("a", ""), bars=("a", extra))
+    assert _suite.with_parts("bars") == ["a_ends", "sums", "z_ends", "bars"]
+    assert _suite.with_parts("other") == ["other"]
+
+
+def test_the_parts_of_bars_are_their_ops():
+    parts = _suite.with_parts("bars")
+    assert parts[-1] == "bars" and {"reset_ends", "carry_ends", "time_ends", "bar_sums"} < set(parts)
+
+
 @pytest.mark.parametrize("name", _suite.ops())
 def test_every_benchmark_names_tests_that_exist(name):
     paths = _suite.tests_of(name).split()
@@ -200,7 +212,7 @@ def test_every_benchmark_names_tests_that_exist(name):
 
 @pytest.mark.parametrize("name", [name for name in _suite.ops() if _suite.tests_of(name).startswith("tests/kernels")])
 def test_benchmarks_of_kernels_need_no_other_package(name):
-    for file in (name, "_inputs", "_measure", "_suite", "_record", "_rings", "gpu", "__main__"):
+    for file in (name, "_inputs", "_measure", "_memory", "_suite", "_record", "_rings", "gpu", "__main__"):
         tree = ast.parse((ROOT / "bench" / f"{file}.py").read_text())
         found = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
         found |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
