@@ -47,11 +47,11 @@ def _typed(array: pa.Array, null: Tensor | None) -> Cells:
     kind = array.type
     if pa.types.is_floating(kind):
         wide = array.cast(pa.float32()) if pa.types.is_float16(kind) else array
-        return Cells("float", _tensor(wide.fill_null(float("nan"))), null)
+        return Cells("float", _tensor(_filled(wide, float("nan"))), null)
     if pa.types.is_integer(kind):
-        return Cells("integer", _tensor(array.cast(pa.int64()).fill_null(0)), null)
+        return Cells("integer", _tensor(_filled(array.cast(pa.int64()), 0)), null)
     if pa.types.is_boolean(kind):
-        return Cells("bool", _bools(array.fill_null(False)), null)
+        return Cells("bool", _bools(_filled(array, False)), null)
     if pa.types.is_timestamp(kind):
         return _time(array, null)
     if pa.types.is_decimal(kind):
@@ -61,17 +61,22 @@ def _typed(array: pa.Array, null: Tensor | None) -> Cells:
     raise TypeError
 
 
+def _filled(array: pa.Array, value: object) -> pa.Array:
+    # Arrow copies a column that has nothing to fill.
+    return array.fill_null(value) if array.null_count else array
+
+
 def _tensor(array: pa.Array) -> Tensor:
     return from_dlpack(array)
 
 
 def _bools(array: pa.Array) -> Tensor:
-    return torch.from_numpy(array.to_numpy(zero_copy_only=False))
+    return _tensor(array.cast(pa.uint8())).view(torch.bool)
 
 
 def _time(array: pa.Array, null: Tensor | None) -> Cells:
     scale = _NS[array.type.unit]
-    raw = _tensor(array.cast(pa.int64()).fill_null(0))
+    raw = _tensor(_filled(array.cast(pa.int64()), 0))
     if scale > 1 and len(raw) and max(abs(int(raw.max())), abs(int(raw.min()))) > _MAX // scale:
         raise OverflowError("a time lies outside the years 1677 to 2262")
     return Cells("time", raw * scale if scale > 1 else raw, null)
