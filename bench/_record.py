@@ -50,14 +50,16 @@ def list_reasons(reasons: Mapping[str, str]) -> None:
 
 
 def show(records: Sequence[Record]) -> None:
-    """A table: median rate, spread, bandwidth and its share of the copy ceiling."""
-    head = ("op", "implementation", "shape", "median", "p20 .. p80", "GB/s", "of copy", "peak MiB")
+    """A table: median rate, how many times as fast ours is, spread, bandwidth and its share of the copy ceiling."""
+    head = ("op", "implementation", "shape", "median", "ours is", "p20 .. p80", "GB/s", "of copy", "peak MiB")
+    ours = {(record.op, record.shape): record.p50 for record in records if record.implementation == "ours"}
     rows = [
         (
             record.op,
             record.implementation,
             record.shape,
             f"{quantity(record.p50)} {record.unit}",
+            _ratio(ours.get((record.op, record.shape)), record),
             f"{quantity(record.p20)} .. {quantity(record.p80)}",
             f"{record.bytes_per_s / 1e9:,.1f}" if record.bytes_per_s else "",
             f"{record.share_of_copy:.0%}" if record.share_of_copy else "",
@@ -68,6 +70,10 @@ def show(records: Sequence[Record]) -> None:
     widths = [max(len(row[place]) for row in (head, *rows)) for place in range(len(head))]
     for row in (head, *rows):
         sys.stdout.write("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() + "\n")
+
+
+def _ratio(ours: float | None, record: Record) -> str:
+    return "" if ours is None or record.implementation == "ours" else f"{ours / record.p50:.3g} x"
 
 
 def quantity(value: float) -> str:

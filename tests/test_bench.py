@@ -16,7 +16,7 @@ import bench
 from bench import __main__ as command
 from bench import _measure, _rings, _suite, gpu
 from bench._measure import COLUMNS, Case, record_of
-from bench._record import append, quantity, slug
+from bench._record import append, quantity, show, slug
 from bench._rings import Outcome, run_tests
 
 CPU = torch.device("cpu")
@@ -98,6 +98,16 @@ def test_another_header_is_refused(tmp_path):
     file.write_text("op,seconds\n")
     with pytest.raises(SystemExit, match="its header is not op,implementation,"):
         append([record], tmp_path)
+
+
+def test_the_table_says_how_many_times_as_fast_ours_is(capsys):
+    def record(implementation, shape, seconds):
+        return record_of(Case("op", implementation, shape, 1, "items", lambda: None), [seconds], 0.0, CPU)
+
+    show([record("ours", "a", 0.5), record("peer", "a", 1.25), record("peer", "b", 9.0)])
+    head, mine, theirs, alone = capsys.readouterr().out.splitlines()
+    place = head.index("ours is")
+    assert [line[place : place + 7].strip() for line in (mine, theirs, alone)] == ["", "2.5 x", ""]
 
 
 def test_numbers_and_names_for_people():
