@@ -64,7 +64,7 @@ def cut(trades, cuts):
 
 
 @each_case
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(seed=st.integers(0, 5), cuts=st.lists(st.integers(0, 700), max_size=8))
 def test_any_cut_gives_the_same_bits(case, seed, cuts):
     trades = random_trades(seed, 700)
@@ -161,7 +161,7 @@ WITH_THRESHOLD = [name for name in NAMES if "threshold" in plugins.load("bars", 
 @pytest.mark.parametrize("name", WITH_THRESHOLD)
 def test_a_resolution_by_threshold_is_a_chain_of_its_own(name):
     trades, options = random_trades(6, 3_000), USUAL[name][-1]
-    wider = 7 * int(float(options["threshold"]))
+    wider = 3 * int(float(options["threshold"]))
     bars = make_resolutions(trades, name, **options, resolutions={"wide": {"threshold": wider}})
     alone = make_bars(trades, name, **{**options, "threshold": wider})
     assert bars["wide"].name == f"{alone.name}_wide"
