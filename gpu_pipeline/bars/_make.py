@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
+
+import torch
 
 from gpu_pipeline.bars import _fold
 from gpu_pipeline.bars._aggregate import to_bars
 from gpu_pipeline.core.errors import InputError
-from gpu_pipeline.core.schema import Bars, Tensor, Trades
+from gpu_pipeline.core.schema import Bars, Symbol, Tensor, Trades
 
 
 def make_bars(trades: Trades | Iterable[Trades], type: str = "dollar", **options: Any) -> Bars:
     """Complete bars of trades; the open rest is `.partial`, one table of trades stays reachable as `.source`.
 
     Args:
-        trades: one table, or consecutive pieces of one symbol.
+        trades: one table, or consecutive pieces of one symbol; an iterator's are let go one by one.
         type: a bar type: `dollar`, `time`, or a dotted path to a module.
         options: the bar type's `Config`, for example `threshold=50_000, on_close="reset"` or `step="1min"`.
 
@@ -57,45 +60,57 @@ def make_resolutions(
     given = {} if resolutions is None else {"resolutions": resolutions}
     values = {**options, **given, "time": list(time), "at_file_end": at_file_end}
     chains = _fold.plan(_fold.section_of(type, values, "make_bars"))
-    pieces = [trades] if isinstance(trades, Trades) else list(trades)
-    _check_pieces(pieces)
-    rows, rest = _fold_pieces(pieces, chains, flush=at_file_end == "flush")
-    source = pieces[0] if len(pieces) == 1 else None
-    return {chain.resolution: _table(chain, rows, rest[chain.resolution], pieces[0], source) for chain in chains}
+    pieces = [trades] if isinstance(trades, Trades) else trades
+    found = _fold_pieces(_following(pieces), chains, flush=at_file_end == "flush")
+    return {chain.resolution: found.table(chain) for chain in chains}
 
 
-Piece = tuple[dict[str, Tensor], bool]
+@dataclass
+class _Found:
+    """Integer sums of bars piece by piece, the open rest, and what the trades said of themselves."""
+
+    rows: list[tuple[dict[str, Tensor], bool]] = field(default_factory=list)
+    rest: dict[str, Tensor] = field(default_factory=dict)
+    said: dict[str, Any] = field(default_factory=dict)
+    device: torch.device | None = None
+    source: Trades | None = None
+
+    def table(self, chain: _fold.Chain) -> Bars:
+        def bars(sums: Tensor, partial: bool) -> Bars:
+            return to_bars(sums.to(self.device), name=chain.name, is_partial=partial, **self.said)
+
+        rest = self.rest[chain.resolution]
+        alike = groupby(self.rows, key=itemgetter(1))
+        tables = [bars(torch.cat([sums[chain.resolution] for sums, _ in some], 1), flag) for flag, some in alike]
+        joined = tables[0] if len(tables) == 1 else Bars.concat(tables)
+        return replace(joined, partial=bars(rest, True) if rest.shape[1] else None, source=self.source)
 
 
-def _fold_pieces(
-    pieces: Sequence[Trades], chains: Sequence[_fold.Chain], flush: bool
-) -> tuple[list[Piece], dict[str, Tensor]]:
-    rows: list[Piece] = []
+def _fold_pieces(pieces: Iterable[Trades], chains: Sequence[_fold.Chain], flush: bool) -> _Found:
+    found = _Found()
     state: dict[str, Tensor] = {}
     for piece in pieces:
+        found.source = None if found.rows else piece
         sums, state = _fold.step(piece, chains, state)
-        rows.append((sums, False))
+        found.rows.append((sums, False))
         if flush:
-            rows.append((_fold.open_rest(chains, state), True))
+            found.rows.append((_fold.open_rest(chains, state), True))
             state = {}
-    return rows, _fold.open_rest(chains, state)
+        found.said, found.device = {"symbol": piece.symbol, "has_side": piece.has_side}, piece.device
+    found.rest = _fold.open_rest(chains, state)
+    return found
 
 
-def _table(chain: _fold.Chain, rows: Sequence[Piece], rest: Tensor, like: Trades, source: Trades | None) -> Bars:
-    def bars(sums: Tensor, partial: bool) -> Bars:
-        return to_bars(sums, like.symbol, chain.name, has_side=like.has_side, is_partial=partial)
-
-    tables = [bars(sums[chain.resolution].to(like.device), partial) for sums, partial in rows]
-    joined = tables[0] if len(tables) == 1 else Bars.concat(tables)
-    return replace(joined, partial=bars(rest, True) if rest.shape[1] else None, source=source)
-
-
-def _check_pieces(pieces: Sequence[Trades]) -> None:
-    if not pieces:
-        raise InputError("make_bars: no trades; give a table of trades or a non-empty sequence of them")
-    for before, after in pairwise(pieces):
-        if after.first_row != before.first_row + len(before) or after.symbol != before.symbol:
+def _following(pieces: Iterable[Trades]) -> Iterator[Trades]:
+    """The pieces, each checked to begin where the one before ended."""
+    end: tuple[int, Symbol] | None = None
+    for piece in pieces:
+        if end is not None and (piece.first_row, piece.symbol) != end:
             raise InputError(
-                f"make_bars: pieces must follow each other: one of {before.symbol.name} ends before row "
-                f"{before.first_row + len(before):,}, the next is {after.symbol.name} from row {after.first_row:,}"
+                f"make_bars: pieces must follow each other: one of {end[1].name} ends before row "
+                f"{end[0]:,}, the next is {piece.symbol.name} from row {piece.first_row:,}"
             )
+        end = piece.first_row + len(piece), piece.symbol
+        yield piece
+    if end is None:
+        raise InputError("make_bars: no trades; give a table of trades or a non-empty sequence of them")
