@@ -1,9 +1,7 @@
-"""Dollar bars against plain loops, values computed by others, and the real day."""
+"""Dollar bars against plain loops and the real day."""
 
 from __future__ import annotations
 
-import csv
-import datetime as dt
 from decimal import Decimal
 from pathlib import Path
 
@@ -96,23 +94,6 @@ def test_a_threshold_beyond_the_integers_is_one_line():
 def test_wrong_options_are_named(options, message):
     with pytest.raises(ConfigError, match=message):
         make_bars(random_trades(0, 10), "dollar", **options)
-
-
-def test_goldens_of_another_library(market_data: Path):
-    with (market_data / "goldens/tick_data.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    moments = [dt.datetime.strptime(row["Date and Time"] + " +0000", "%Y/%m/%d %H:%M:%S.%f %z") for row in rows]
-    time_ns = [round(moment.timestamp() * 1000) * 1_000_000 for moment in moments]
-    symbol = Symbol("TICK", Decimal("0.01"), Decimal(1))
-    price = [int(Decimal(row["Price"]) * 100) for row in rows]
-    bars = make_bars(
-        trades_of(symbol, time_ns, price, [int(row["Volume"]) for row in rows], [False] * len(rows)), threshold=100_000
-    )
-    assert bars.num_ticks.tolist() == [24, 37, 37]
-    assert bars.dollar_volume.tolist() == [107_178.25, 103_065.00, 100_394.25]
-    closes = [str(time) for time in bars.to_pandas()["close_timestamp"].dt.strftime("%H:%M:%S.%f").str[:-3]]
-    assert closes == ["22:39:28.965", "22:40:16.182", "22:40:44.921"]
-    assert bars.partial.num_ticks.tolist() == [2]
 
 
 @pytest.mark.parametrize(("threshold", "on_close"), [(50_000, "reset"), (200_000, "carry"), (2_000_000, "reset")])

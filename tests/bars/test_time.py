@@ -1,20 +1,14 @@
-"""Time bars against plain dictionaries of buckets, and against minute bars that another party made."""
+"""Time bars against plain dictionaries of buckets."""
 
 from __future__ import annotations
 
-from decimal import Decimal
-from pathlib import Path
-
 import numpy as np
-import pandas as pd
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpu_pipeline.bars._make import make_bars, make_resolutions
 from gpu_pipeline.core.errors import ConfigError
-from gpu_pipeline.core.schema import Symbol
 from tests.bars.market import BTC, random_trades, trades_of
 
 SECOND, DAY = 10**9, 86_400 * 10**9
@@ -94,25 +88,6 @@ def test_longer_resolutions_of_time_bars_span_their_buckets():
     assert medium.open_timestamp.tolist() == short.open_timestamp[::5].tolist()[: len(medium)]
     assert medium.close_timestamp.tolist() == short.close_timestamp[4::5].tolist()
     assert medium.name == "time_1min_medium"
-
-
-def test_minute_bars_equal_another_partys(market_data: Path):
-    ticks = pq.read_table(market_data / "gold_futures_20131007/gc_tick_trades.parquet").to_pandas()
-    theirs = pq.read_table(market_data / "gold_futures_20131007/gc_minute_trades.parquet").to_pandas()
-    theirs = theirs.set_index(["contract", "date", "ms"])[["open", "high", "low", "close"]]
-    symbol, equal, compared = Symbol("GC", Decimal("0.1"), Decimal(1), Decimal(100)), 0, 0
-    for contract, own in ticks.groupby("contract"):
-        days = pd.to_datetime(own["date"], format="%Y%m%d").to_numpy().astype("datetime64[s]").astype(np.int64)
-        price = np.rint(own["price"].to_numpy() * 10).astype(np.int64)
-        trades = trades_of(symbol, days * SECOND + own["ms"].to_numpy() * 10**6, price, own["size"], [False] * len(own))
-        bars = make_bars(trades, "time", step="1min")
-        for table in (bars.to_pandas(), bars.partial.to_pandas()):
-            for row in table.itertuples():
-                key = (contract, f"{row.open_timestamp:%Y%m%d}", (row.open_timestamp.value % DAY) // 10**6)
-                expected = theirs.loc[key]
-                compared += 1
-                equal += tuple(expected) == (row.open, row.high, row.low, row.close)
-    assert (equal, compared) == (4_681, 4_681)
 
 
 @pytest.mark.parametrize(
