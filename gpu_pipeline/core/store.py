@@ -56,7 +56,7 @@ def _whole(path: Path) -> Iterator[IO[bytes]]:
         with _environment(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
+        with _closing(os.fdopen(handle, "wb")) as file:
             yield file
             with _environment(path):
                 file.flush()
@@ -68,6 +68,16 @@ def _whole(path: Path) -> Iterator[IO[bytes]]:
     finally:
         if temporary:
             Path(temporary).unlink(missing_ok=True)
+
+
+@contextmanager
+def _closing(file: IO[bytes]) -> Iterator[IO[bytes]]:
+    try:
+        yield file
+    finally:
+        # A refusal was told by the write or the flush; closing would tell it again, and hide the first.
+        with suppress(OSError):
+            file.close()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,15 +1,25 @@
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import random
+import resource
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from gpu_pipeline.core import store as store_module
 from gpu_pipeline.core.errors import Busy, EnvironmentProblem, InputError
 from gpu_pipeline.core.store import (
     Output,
@@ -20,6 +30,7 @@ from gpu_pipeline.core.store import (
     link,
     lock,
     read_table,
+    table_file,
     verify,
     write_table,
     write_text,
@@ -186,6 +197,88 @@ def test_tables_keep_values_metadata_and_checksums(tmp_path: Path) -> None:
     assert again.column("t").to_pylist() == [3, 1, 2]
     assert again.schema.metadata[b"scale"] == b"0.01"
     assert write_table(tmp_path / "b.parquet", table, {"scale": "0.01"}).read_bytes() == path.read_bytes()
+
+
+def mixed(rows: int) -> pa.Table:
+    draw = np.random.default_rng(rows)
+    times = np.cumsum(draw.integers(0, 9, rows))
+    return pa.table(
+        {
+            "time": pa.array(times, mask=draw.random(rows) < 0.1).cast(pa.timestamp("ns", tz="UTC")),
+            "lots": draw.integers(-5, 10**12, rows),
+            "price": np.where(draw.random(rows) < 0.1, np.nan, draw.random(rows)),
+            "sold": draw.random(rows) < 0.5,
+            "word": pa.array([f"w{value}" for value in draw.integers(0, 99, rows)], pa.string()),
+        }
+    )
+
+
+ROWS = 700
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.sampled_from([0, 1, 99, 100, 101, ROWS]), cuts=st.lists(st.integers(0, ROWS), max_size=9))
+def test_the_bytes_of_a_table_do_not_depend_on_its_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, cuts: list[int]
+) -> None:
+    monkeypatch.setattr(store_module, "ROW_GROUP", 100)
+    table = mixed(rows)
+    whole = write_table(tmp_path / "whole", table, {"scale": "0.01"})
+    borders = [0, *sorted(min(cut, rows) for cut in cuts), rows]
+    with table_file(tmp_path / "pieces", table.schema, {"scale": "0.01"}) as file:
+        for start, stop in pairwise(borders):
+            file.write(table.slice(start, stop - start))
+    assert (tmp_path / "pieces").read_bytes() == whole.read_bytes()
+    footer = pq.read_metadata(whole)
+    sizes = [footer.row_group(at).num_rows for at in range(footer.num_row_groups)]
+    assert sizes == ([100] * (rows // 100) + [rows % 100] * (rows % 100 > 0) or [0])
+    again = read_table(whole)
+    assert again.to_pandas().equals(table.to_pandas()) and again.schema.metadata == {b"scale": b"0.01"}
+
+
+def test_pieces_leave_as_soon_as_a_row_group_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "ROW_GROUP", 100)
+    with table_file(tmp_path / "a", mixed(1).schema) as file:
+        for _ in range(10):
+            file.write(mixed(250))
+            assert sum(part.num_rows for part in file._held) < 100
+
+
+def test_a_table_that_fails_never_appears_and_its_error_stays_its_own(tmp_path: Path) -> None:
+    """An error while reading the next piece is not one of the disk that is written to."""
+    table = mixed(10)
+    with (
+        pytest.raises(OSError, match="cannot read the input") as caught,
+        table_file(tmp_path / "a", table.schema) as file,
+    ):
+        file.write(table)
+        raise OSError(errno.EIO, "cannot read the input")
+    assert not isinstance(caught.value, EnvironmentProblem)
+    assert list(tmp_path.iterdir()) == []
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """Writing beyond `size` bytes fails, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("size", [1, 5_000, 50_000])
+def test_a_disk_that_refuses_is_one_line_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(store_module, "ROW_GROUP", 1_000)
+    path = tmp_path / "a.parquet"
+    with pytest.raises(EnvironmentProblem) as caught, files_of_at_most(size), table_file(path, mixed(1).schema) as file:
+        for _ in range(20):
+            file.write(mixed(700))
+    assert str(caught.value) == f"{path}: cannot write (File too large); free space or choose another folder"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_flipped_bit_in_a_table_is_one_clear_error(tmp_path: Path) -> None:
