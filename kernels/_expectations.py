@@ -135,8 +135,13 @@ def capped(value):
 @jit
 def signed_amount(amount, sign, row):
     """Return what trade `row` adds, sold < 0; an `amount` of one element counts for every trade."""
-    value = capped(amount[row if amount.shape[0] > 1 else 0])
-    return value if sign[row] > 0 else -value if sign[row] < 0 else 0
+    return capped(amount[row if amount.shape[0] > 1 else 0]) * int(sign[row])
+
+
+@jit
+def rows_unchecked(ticks, threshold, min_ticks, limit, rows):
+    """Return how many of the next `rows` trades leave the open bar too short for its threshold."""
+    return max(0, min(rows, (limit if threshold == COUNTING else min_ticks) - 1 - ticks))
 
 
 @cuda.jit(device=True)

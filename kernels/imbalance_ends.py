@@ -31,6 +31,7 @@ from kernels._expectations import (
     moved_mean,
     moved_ticks,
     product,
+    rows_unchecked,
     running_sums,
     signed_amount,
     threshold_near,
@@ -45,7 +46,7 @@ SLOTS = TILE_ROWS + 1
 
 def imbalance_ends(
     amount: torch.Tensor,  # [N] int64, lots or notional; or [1]: the same for every trade
-    sign: torch.Tensor,  # [N] int8, bought > 0, sold < 0, 0 where unknown
+    sign: torch.Tensor,  # [N] int8, 1 bought, -1 sold, 0 unknown
     min_ticks: int,
     max_ticks: int,
     span_bars: int,
@@ -97,16 +98,42 @@ def closes(ticks, theta, threshold, min_ticks, limit):
 
 
 @jit
-def spec(amount, sign, begin, stop, rule, state, means, ends, bars):
-    """Take rows [begin, stop): write the ends from place `bars` on, move state and means on, return the next place."""
+def added(amount, sign, theta):
+    """Return theta after trades that cannot close the bar."""
+    for row in range(sign.shape[0]):
+        theta = capped(theta + signed_amount(amount, sign, row))
+    return theta
+
+
+@jit
+def reached(amount, sign, theta, threshold):
+    """Return (trades taken, theta): up to the one that reaches the threshold, or all; before it nothing can wrap."""
+    for row in range(sign.shape[0]):
+        theta += signed_amount(amount, sign, row)
+        if theta >= threshold or -theta >= threshold:
+            return row + 1, capped(theta)
+    return sign.shape[0], capped(theta)
+
+
+@jit
+def spec(amount, sign, base, rule, state, means, ends, bars):
+    """Take trades, the first of them row `base`: write ends from place `bars` on, move state and means on.
+
+    Return the next place in ends.
+    """
     min_ticks, max_ticks, _, _ = rule
     ticks, threshold, theta = state[TICKS], state[THRESHOLD], state[THETA]
     limit = tick_limit(threshold, means[0], max_ticks)
-    for row in range(begin, stop):
-        ticks += 1
-        theta = capped(theta + signed_amount(amount, sign, row))
+    row, each = 0, amount.shape[0] > 1
+    while row < sign.shape[0]:
+        stop = min(sign.shape[0], row + max(1, limit - ticks))
+        waits = row + rows_unchecked(ticks, threshold, min_ticks, limit, stop - row)
+        theta = added(amount[row:waits] if each else amount, sign[row:waits], theta)
+        taken, theta = reached(amount[waits:stop] if each else amount, sign[waits:stop], theta, threshold)
+        ticks += waits + taken - row
+        row = waits + taken
         if closes(ticks, theta, threshold, min_ticks, limit):
-            ends[bars] = row + 1
+            ends[bars] = base + row
             bars += 1
             state[TICKS], state[THETA] = ticks, theta
             close(rule, state, means)
@@ -128,7 +155,7 @@ def _imbalance_ends(
     after = state.clone()
     ends, words = np.empty(sign.shape[0] // min_ticks + 1, np.int64), after.numpy()
     trades, rule = (amount.numpy(), sign.numpy()), (min_ticks, max_ticks, bar_weight, decay)
-    bars = spec(*trades, 0, sign.shape[0], rule, words, words[MEANS:].view(np.float64), ends, 0)
+    bars = spec(*trades, 0, rule, words, words[MEANS:].view(np.float64), ends, 0)
     return torch.from_numpy(ends[:bars].copy()), after
 
 
@@ -238,7 +265,8 @@ def _walk_kernel(amount, sign, rule, state, means, ends, found):
         else:
             cuda.syncthreads()
             if thread == 0:
-                bars = spec(amount, sign, base, base + width, rule, state, means, ends, bars)
+                some = amount[base : base + width] if amount.shape[0] > 1 else amount
+                bars = spec(some, sign[base : base + width], base, rule, state, means, ends, bars)
                 large[0] = 0
     if thread == 0:
         found[0] = bars

@@ -33,6 +33,7 @@ from kernels._expectations import (
     moved_mean,
     moved_ticks,
     product,
+    rows_unchecked,
     running_sums,
     signed_amount,
     threshold_near,
@@ -47,7 +48,7 @@ SLOTS = TILE_ROWS + 1
 
 def runs_ends(
     amount: torch.Tensor,  # [N] int64, lots or notional; or [1]: the same for every trade
-    sign: torch.Tensor,  # [N] int8, bought > 0, sold < 0, 0 where unknown
+    sign: torch.Tensor,  # [N] int8, 1 bought, -1 sold, 0 unknown
     min_ticks: int,
     max_ticks: int,
     span_bars: int,
@@ -99,18 +100,47 @@ def closes(ticks, buys, sells, threshold, min_ticks, limit):
 
 
 @jit
-def spec(amount, sign, begin, stop, rule, state, means, ends, bars):
-    """Take rows [begin, stop): write the ends from place `bars` on, move state and means on, return the next place."""
-    min_ticks, max_ticks, _, _ = rule
-    ticks, threshold, buys, sells = state[TICKS], state[THRESHOLD], state[BUYS], state[SELLS]
-    limit = tick_limit(threshold, means[0], max_ticks)
-    for row in range(begin, stop):
-        ticks += 1
+def added(amount, sign, buys, sells):
+    """Return (buys, sells) after trades that cannot close the bar."""
+    for row in range(sign.shape[0]):
         signed = signed_amount(amount, sign, row)
         buys = capped(buys + max(signed, 0))
         sells = capped(sells + max(-signed, 0))
+    return buys, sells
+
+
+@jit
+def reached(amount, sign, buys, sells, threshold):
+    """Return (trades taken, buys, sells): up to the trade that reaches the threshold, or all; nothing wraps before."""
+    for row in range(sign.shape[0]):
+        signed = signed_amount(amount, sign, row)
+        buys += max(signed, 0)
+        sells += max(-signed, 0)
+        if buys >= threshold or sells >= threshold:
+            return row + 1, capped(buys), capped(sells)
+    return sign.shape[0], capped(buys), capped(sells)
+
+
+@jit
+def spec(amount, sign, base, rule, state, means, ends, bars):
+    """Take trades, the first of them row `base`: write ends from place `bars` on, move state and means on.
+
+    Return the next place in ends.
+    """
+    min_ticks, max_ticks, _, _ = rule
+    ticks, threshold, buys, sells = state[TICKS], state[THRESHOLD], state[BUYS], state[SELLS]
+    limit = tick_limit(threshold, means[0], max_ticks)
+    row, each = 0, amount.shape[0] > 1
+    while row < sign.shape[0]:
+        stop = min(sign.shape[0], row + max(1, limit - ticks))
+        waits = row + rows_unchecked(ticks, threshold, min_ticks, limit, stop - row)
+        buys, sells = added(amount[row:waits] if each else amount, sign[row:waits], buys, sells)
+        rest = amount[waits:stop] if each else amount
+        taken, buys, sells = reached(rest, sign[waits:stop], buys, sells, threshold)
+        ticks += waits + taken - row
+        row = waits + taken
         if closes(ticks, buys, sells, threshold, min_ticks, limit):
-            ends[bars] = row + 1
+            ends[bars] = base + row
             bars += 1
             state[TICKS], state[BUYS], state[SELLS] = ticks, buys, sells
             close(rule, state, means)
@@ -132,7 +162,7 @@ def _runs_ends(
     after = state.clone()
     ends, words = np.empty(sign.shape[0] // min_ticks + 1, np.int64), after.numpy()
     trades, rule = (amount.numpy(), sign.numpy()), (min_ticks, max_ticks, bar_weight, decay)
-    bars = spec(*trades, 0, sign.shape[0], rule, words, words[MEANS:].view(np.float64), ends, 0)
+    bars = spec(*trades, 0, rule, words, words[MEANS:].view(np.float64), ends, 0)
     return torch.from_numpy(ends[:bars].copy()), after
 
 
@@ -248,7 +278,8 @@ def _walk_kernel(amount, sign, rule, state, means, ends, found):
         else:
             cuda.syncthreads()
             if thread == 0:
-                bars = spec(amount, sign, base, base + width, rule, state, means, ends, bars)
+                some = amount[base : base + width] if amount.shape[0] > 1 else amount
+                bars = spec(some, sign[base : base + width], base, rule, state, means, ends, bars)
                 large[0] = 0
     if thread == 0:
         found[0] = bars

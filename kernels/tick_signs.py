@@ -35,15 +35,24 @@ def initial_state(device: torch.device | str = "cpu") -> torch.Tensor:
 
 
 @jit
+def price_before(row, price_ticks, state):
+    """Return the price of the trade before `row`; the first of all trades has its own."""
+    if row > 0:
+        return price_ticks[row - 1]
+    return price_ticks[0] if state[0] == NO_PRICE and price_ticks.shape[0] > 0 else state[0]
+
+
+@jit
 def turned(sign, price, before):
     """Return the sign after a trade at `price`, the trade before it at `before`."""
-    return sign if before == NO_PRICE else 1 if price > before else -1 if price < before else sign
+    move = int(price > before) - int(price < before)
+    return move if move != 0 else sign
 
 
 @jit
 def spec(price_ticks, state, sign):
     """Write the signs; return (last price, last sign)."""
-    before, last = state[0], state[1]
+    before, last = price_before(0, price_ticks, state), state[1]
     for row in range(price_ticks.shape[0]):
         last = turned(last, price_ticks[row], before)
         before = price_ticks[row]
@@ -78,12 +87,6 @@ def launch_tick_signs(price_ticks, state, sign):
     launch(_carry_kernel, 1, SCAN_THREADS, price_ticks, state, turns, entries, after)
     launch(_write_kernel, blocks, THREADS, price_ticks, state, entries, sign)
     return after
-
-
-@cuda.jit(device=True)
-def price_before(row, price_ticks, state):
-    """Return the price of the trade before `row`, which may lie in an earlier chunk."""
-    return state[0] if row == 0 else price_ticks[row - 1]
 
 
 @cuda.jit
