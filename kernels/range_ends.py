@@ -56,7 +56,10 @@ def spec(price_ticks, ticks, state, ends):
     high, low = state[0], state[1]
     bars = 0
     for row in range(price_ticks.shape[0]):
-        high, low = max(high, price_ticks[row]), min(low, price_ticks[row])
+        price = price_ticks[row]
+        if low <= price <= high:
+            continue
+        high, low = max(high, price), min(low, price)
         if spans(high, low, ticks):
             ends[bars] = row + 1
             bars += 1

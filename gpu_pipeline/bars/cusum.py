@@ -16,6 +16,8 @@ from gpu_pipeline.core.schema import Tensor, Trades
 from gpu_pipeline.core.units import format_threshold
 from kernels.cusum_ends import THRESHOLD_LIMIT, NotPositive, cusum_ends, new_state
 
+COLUMNS = ("price_ticks",)
+
 
 class Config(Options):
     """When a cusum bar closes.

@@ -12,6 +12,8 @@ from gpu_pipeline.core.plugins import Options
 from gpu_pipeline.core.schema import Tensor, Trades
 from kernels.range_ends import TICKS_LIMIT, new_state, range_ends
 
+COLUMNS = ("price_ticks",)
+
 
 class Config(Options):
     """When a range bar closes.
