@@ -56,7 +56,7 @@ class LoadedRun:
     def trades(self, symbol: str | None = None) -> Trades:
         """Clean trades of a symbol (the first one where none is named)."""
         chosen = self._symbol(symbol)
-        return Trades.concat(list(ingest_stage.load_trades(self._output("clean").path, chosen, _CPU)))
+        return ingest_stage.load_all_trades(self._output("clean").path, chosen, _CPU)
 
     def bars(self, resolution: str = "short", symbol: str | None = None) -> Bars:
         """Complete bars of one resolution."""

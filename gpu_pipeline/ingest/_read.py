@@ -25,8 +25,10 @@ KEEP_BYTES = 1 << 26
 Item = RawTrades | Trades | BookSnapshots
 
 
-def open_stream(source: str, options: Options, request: ReadRequest) -> Iterator[Trades] | Iterator[BookSnapshots]:
-    """Clean trades, or the snapshots of a book, whichever the source holds.
+def open_stream(
+    source: str, options: Options, request: ReadRequest, scanned: Callable[[RawTrades], None] | None = None
+) -> Iterator[Trades] | Iterator[BookSnapshots]:
+    """Clean trades, or the snapshots of a book, whichever the source holds; `scanned` hears of the first pass.
 
     Raises:
         InputError: bad data; the source holds nothing.
@@ -42,7 +44,8 @@ def open_stream(source: str, options: Options, request: ReadRequest) -> Iterator
         return whole
     if isinstance(first, Trades):
         return _clean_made(whole, source, request)
-    return _clean_raw(whole, lambda: read(options, replace(request, verify=False)), request)
+    heard = whole if scanned is None else _heard(whole, scanned)
+    return _clean_raw(heard, lambda: read(options, replace(request, verify=False)), request)
 
 
 def read_stream(source: str, options: Options, request: ReadRequest) -> Iterator[Trades]:
@@ -56,6 +59,12 @@ def read_stream(source: str, options: Options, request: ReadRequest) -> Iterator
         if not isinstance(piece, Trades):
             raise InputError(f"ingest.{request.stream}: source '{source}' holds book snapshots, not trades")
         yield piece
+
+
+def _heard(pieces: Iterator[RawTrades], scanned: Callable[[RawTrades], None]) -> Iterator[RawTrades]:
+    for raw in pieces:
+        scanned(raw)
+        yield raw
 
 
 def _clean_raw(

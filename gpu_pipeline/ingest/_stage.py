@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from gpu_pipeline.core.config import RunConfig
+from gpu_pipeline.core.config import RunConfig, SourceSection
 from gpu_pipeline.core.errors import InputError
 from gpu_pipeline.core.schema import BookSnapshots, Symbol, Trades
-from gpu_pipeline.core.trace import Trace
+from gpu_pipeline.core.trace import Ticker, Trace
 from gpu_pipeline.ingest import _book_files, _trade_files
+from gpu_pipeline.ingest._raw import RawTrades, ReadRequest
 from gpu_pipeline.ingest._read import open_stream, request_of
 from gpu_pipeline.ingest._trade_files import TradeFile
 
@@ -55,19 +57,42 @@ def write(folder: Path, config: RunConfig, device: torch.device, trace: Trace) -
     """
     symbols: dict[str, Any] = {}
     streams: dict[str, dict[str, Any]] = {}
-    with trace.progress("ingest", None) as ticker:
-        for stream, section in config.ingest.items():
-            for name, options in config.symbols.items():
-                request = request_of(section, stream, _folder_name(name), options, device=device, seed=config.seed)
-                kind, pieces = _kind(open_stream(section.source, section.options, request))
-                if kind is Trades:
-                    _only_stream(stream)
-                    symbols[name] = _trade_files.write(folder / name, pieces, ticker)
-                else:
-                    streams.setdefault(stream, {})[name] = _book_files.write(folder / stream, pieces, ticker)
+    jobs = [
+        (section, request_of(section, stream, _folder_name(name), options, device=device, seed=config.seed))
+        for stream, section in config.ingest.items()
+        for name, options in config.symbols.items()
+    ]
+    with trace.progress("ingest", _expected(jobs)) as ticker:
+        for section, request in jobs:
+            scanned = partial(_tell, ticker, request)
+            kind, pieces = _kind(open_stream(section.source, section.options, request, scanned))
+            stream, name = request.stream, request.symbol
+            if kind is Trades:
+                _only_stream(stream)
+                symbols[name] = _trade_files.write(folder / name, pieces, ticker)
+            else:
+                streams.setdefault(stream, {})[name] = _book_files.write(folder / stream, pieces, ticker)
     entries = [*symbols.values(), *(entry for found in streams.values() for entry in found.values())]
     totals = {key: sum(entry[key] for entry in entries) for key in ("rows_in", "rows_out")}
     return {"symbols": symbols, "streams": streams, **totals}
+
+
+def _expected(jobs: Iterable[tuple[SourceSection, ReadRequest]]) -> int | None:
+    """The rows that will be written where every source can tell, for the progress."""
+    counts = [_rows(section, request) for section, request in jobs]
+    return sum(count for count in counts if count is not None) if None not in counts else None
+
+
+def _rows(section: SourceSection, request: ReadRequest) -> int | None:
+    count: Callable[..., int | None] | None = getattr(section.plugin.module, "rows", None)
+    if count is None or (request.start_ns, request.end_ns) != (None, None):
+        return None
+    found = count(section.options, request)
+    return found if found is None or request.limit is None else min(found, request.limit)
+
+
+def _tell(ticker: Ticker, request: ReadRequest, raw: RawTrades) -> None:
+    ticker.advance(0, f"{request.symbol} looking through {raw.file.name}")
 
 
 def _folder_name(symbol: str) -> str:
@@ -117,6 +142,16 @@ def load_trades(folder: Path, symbol: Symbol, device: torch.device) -> Iterator[
         EnvironmentProblem: cuda without pylibcudf.
     """
     return _trade_files.load(folder / symbol.name, symbol, device)
+
+
+def load_all_trades(folder: Path, symbol: Symbol, device: torch.device) -> Trades:
+    """Clean trades of a symbol as one table, which memory holds once.
+
+    Raises:
+        InputError: no files, a damaged file, or scales other than the symbol's.
+        EnvironmentProblem: cuda without pylibcudf.
+    """
+    return _trade_files.load_all(folder / symbol.name, symbol, device)
 
 
 def load_snapshots(folder: Path, stream: str, symbol: Symbol, device: torch.device) -> BookSnapshots:

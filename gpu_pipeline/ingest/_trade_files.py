@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -211,6 +211,19 @@ def _row_groups(path: Path, columns: list[str]) -> Iterator[dict[str, Cells]]:
 
 def _one(column: pa.ChunkedArray) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def load_all(folder: Path, symbol: Symbol, device: torch.device) -> Trades:
+    """All trades of a symbol as one table: memory holds it and a chunk."""
+    rows = sum(file.rows for file in trade_files(folder, symbol))
+    whole: dict[str, Any] = {}
+    for chunk in load(folder, symbol, device):
+        for name in Trades.COLUMNS:
+            column = getattr(chunk, name)
+            if name not in whole:
+                whole[name] = column.new_empty(rows)
+            whole[name][chunk.first_row : chunk.first_row + len(chunk)] = column
+    return replace(chunk, first_row=0, **whole)
 
 
 def load(folder: Path, symbol: Symbol, device: torch.device) -> Iterator[Trades]:

@@ -63,6 +63,16 @@ def files(config: Config, symbol: str) -> list[Path]:
     return resolve(config.path, symbol, SUFFIXES)
 
 
+def rows(config: Config, request: ReadRequest) -> int:
+    """Rows of the files, as their footers say."""
+    return sum(_footer_rows(path) for path in files(config, request.symbol))
+
+
+def _footer_rows(path: Path) -> int:
+    with errors(path):
+        return int(pq.read_metadata(path).num_rows)
+
+
 def read(config: Config, request: ReadRequest) -> Iterator[RawTrades]:
     """Raw trades piece by piece.
 

@@ -123,6 +123,11 @@ def simulate(config: Config, symbol: str = "BTCUSDT", seed: int | None = None, *
     return SimulatedMarket(trades, score, _joined(list(market.snapshots(pieces)), market) if book else None)
 
 
+def rows(config: Config, request: ReadRequest) -> int | None:
+    """Trades where the market's length is given in trades."""
+    return config.trades if request.stream == "trades" else None
+
+
 def read(config: Config, request: ReadRequest) -> Iterator[Trades | BookSnapshots]:
     """Trades of the stream `trades`, book snapshots of a stream of any other name, in pieces of bounded memory.
 

@@ -22,6 +22,7 @@ from gpu_pipeline.ingest import _book_files, _read, _stage
 from gpu_pipeline.ingest._months import months
 from gpu_pipeline.ingest._read import read_trades
 from tests.ingest.samples import binance as binance_sample
+from tests.ingest.samples import parquet as parquet_sample
 from tests.ingest.samples.rows import Row, rows
 
 CPU = torch.device("cpu")
@@ -190,6 +191,39 @@ def test_simulated_trades_and_book(tmp_path: Path) -> None:
     assert len(trades) == 5_000 and len(book) == entry["rows_out"] > 0
     assert int(book.offsets[-1]) == len(book.price_ticks) == entry["levels"]
     assert entry["quantity_lots"] == int(book.quantity_lots.sum())
+
+
+@pytest.mark.parametrize(
+    ("changes", "total"),
+    [
+        ({"trades": 5_000}, 10_000),
+        ({"trades": 5_000, "limit": 70}, 140),
+        ({"trades": 5_000, "start": "2024-01-01"}, None),
+        ({"days": 1}, None),
+    ],
+)
+def test_the_progress_knows_the_total_where_the_source_does(changes: dict[str, Any], total: int | None) -> None:
+    config = configured({"trades": {"source": "simulated", **changes}}, ["BTCUSDT", "ETHUSDT"])
+    section = config.ingest["trades"]
+    jobs = [
+        (section, _read.request_of(section, "trades", name, options, device=CPU, seed=1))
+        for name, options in config.symbols.items()
+    ]
+    assert _stage._expected(jobs) == total
+
+
+def test_the_progress_counts_rows_and_tells_of_the_first_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = configured({"trades": {"source": "parquet", **parquet_sample.write(tmp_path, rows())}})
+    told: list[tuple[str, int | None, int, str]] = []
+
+    def advance(self: Ticker, steps: int = 1, note: str = "") -> None:
+        told.append((self._title, self._total, steps, note))
+
+    monkeypatch.setattr(Ticker, "advance", advance)
+    written(tmp_path / "out", config)
+    assert {(title, total) for title, total, _, _ in told} == {("ingest", len(rows()))}
+    assert sum(steps for _, _, steps, _ in told) == len(rows())
+    assert told[0][2:] == (0, "BTCUSDT looking through a.parquet")
 
 
 def test_a_book_is_no_trades(tmp_path: Path) -> None:
