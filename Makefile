@@ -30,4 +30,4 @@ venv:
 	@$(PYTHON) scripts/install.py
 
 clean:
-	rm -rf .venv runs build *.egg-info
+	rm -rf .venv .peers runs build *.egg-info

@@ -23,7 +23,7 @@ from kernels.bar_sums import K, bar_sums
 from kernels.reset_ends import reset_ends
 
 TESTS = (
-    "tests/bars/test_dollar.py tests/bars/test_aggregate.py tests/test_peers.py "
+    "tests/bars/test_dollar.py tests/bars/test_aggregate.py tests/test_peers.py tests/test_peer_rules.py "
     "tests/kernels/test_reset_ends.py tests/kernels/test_bar_sums.py tests/bars/test_device.py"
 )
 # `python -m bench bars` times these first: what bars are made of.

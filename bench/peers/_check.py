@@ -38,10 +38,10 @@ def check(worker: Worker, module: ModuleType, path: Path, threshold: int) -> lis
         expected = module.definition(given, threshold, call)
         compare(f"{worker.name}, {call}", worker.table(call), expected)
         bars = len(expected["last_trade_row"])
-        other = [f"{_others(given, threshold, rule, expected)} under {rule}" for rule in RULES]
+        reset, carry = (_others(given, threshold, rule, expected) for rule in RULES)
         lines.append(
-            f"{worker.name}, {call}: {bars} bars of {len(given):,} trades, all as its rule says; none of ours are "
-            f"{' and '.join(other)}: {described.why}"
+            f"{worker.name}, {call}: {bars} bars of {len(given):,} trades, all as its rule says; "
+            f"{reset} differ from ours under reset and {carry} under carry: {described.why}"
         )
     return lines
 

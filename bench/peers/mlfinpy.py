@@ -21,7 +21,7 @@ CALLS = {
     "bars": Call(
         RESIDENT,
         "OHLCV, dollars, buys by tick rule; no vwap, moments or moves",
-        "none, but where rounding of a float sum meets the threshold",
+        "under reset, only where rounding of a float sum meets the threshold",
         row_bytes=24,
         rows=200_000,
     )
