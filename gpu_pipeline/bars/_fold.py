@@ -90,7 +90,7 @@ def _resolutions(base: Chain, wanted: Mapping[str, Resolution]) -> Iterator[Chai
             )
         else:
             values = {**base.options.model_dump(), "threshold": resolution.threshold}
-            options = base.plugin.config.model_validate(values)
+            options = check_values(base.plugin.config, values, f"bars.resolutions.{name}")
             yield _own_chain(name, base.plugin, options, suffix=f"_{name}")
 
 

@@ -51,6 +51,11 @@ def test_a_resolution_may_have_a_threshold_of_its_own():
     assert bars["long"].last_trade_row.tolist() == [199, 399]
 
 
+def test_a_threshold_of_its_own_follows_the_rule_of_the_bar_type():
+    with pytest.raises(ConfigError, match=r"bars.resolutions.long: threshold: Input should be a valid integer.*20\.5"):
+        make_resolutions(random_trades(3, 50), "tick", threshold=10, resolutions={"long": {"threshold": 20.5}})
+
+
 def test_there_is_nothing_to_fold_without_trades():
     ends, state = tick.step(random_trades(1, 0), tick.Config(threshold=3), None)
     assert ends.tolist() == []
