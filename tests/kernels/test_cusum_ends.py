@@ -155,19 +155,28 @@ def small_prices(draw, rows):
     return 1_000 + np.cumsum(steps[draw.integers(0, 4)]).astype(np.int64)
 
 
-@pytest.mark.sim
-def test_two_hundred_streams_in_tiny_blocks_are_the_filter():
-    draw = np.random.default_rng(19)
-    for trial in range(200):
-        rows = int(draw.choice([0, 1, 2, 3, 4, 7, 8, 9, 17]))
+def check_blocks(seed, trials, sizes):
+    draw = np.random.default_rng(seed)
+    for trial in range(trials):
         threshold = int(draw.choice([1, 2_000_000, 5_000_000, 9_000_000, 90_000_000, 2**61]))
         before = small_prices(draw, int(draw.integers(0, 6))).tolist()
-        prices = np.maximum(small_prices(draw, rows), 1)
+        prices = np.maximum(small_prices(draw, int(draw.choice(sizes))), 1)
         _, last, up, down = snippet(before, threshold)
         start = new_state().numpy() if last is None else np.array([last - up, last - down])
         ends, last, up, down = snippet(prices.tolist(), threshold, last, up, down)
         found, state = launch_cusum_ends(prices, threshold, start)
         assert (found.tolist(), sides(state.tolist(), last)) == (ends, (up, down)), trial
+
+
+@pytest.mark.sim
+def test_two_hundred_streams_in_tiny_blocks_are_the_filter():
+    check_blocks(19, 200, [0, 1, 2, 3, 4, 7, 8, 9, 17])
+
+
+@pytest.mark.sim
+@pytest.mark.slow
+def test_many_streams_in_tiny_blocks_are_the_filter():
+    check_blocks(20, 600, [24, 31, 50, 64])
 
 
 @pytest.mark.sim

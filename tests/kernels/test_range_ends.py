@@ -107,16 +107,26 @@ def small_prices(draw, rows):
     return 1_000 + np.cumsum(steps[kind]).astype(np.int64)
 
 
-@pytest.mark.sim
-def test_two_hundred_streams_in_tiny_blocks_are_the_rule():
-    draw = np.random.default_rng(17)
-    for trial in range(200):
-        rows, ticks = int(draw.choice([0, 1, 2, 3, 4, 7, 8, 9, 17])), int(draw.choice([1, 2, 4, 9, 30, 2**61]))
+def check_blocks(seed, trials, sizes):
+    draw = np.random.default_rng(seed)
+    for trial in range(trials):
+        rows, ticks = int(draw.choice(sizes)), int(draw.choice([1, 2, 4, 9, 30, 2**61]))
         prices = small_prices(draw, rows)
         start = int(draw.integers(990, 1_010))
         opened = EMPTY if draw.random() < 0.5 else (start, start - int(draw.integers(0, min(ticks, 9))))
         ends, state = launch_range_ends(prices, ticks, np.array(opened))
         assert (ends.tolist(), tuple(state.tolist())) == brute(prices.tolist(), ticks, opened), trial
+
+
+@pytest.mark.sim
+def test_two_hundred_streams_in_tiny_blocks_are_the_rule():
+    check_blocks(17, 200, [0, 1, 2, 3, 4, 7, 8, 9, 17])
+
+
+@pytest.mark.sim
+@pytest.mark.slow
+def test_many_streams_in_tiny_blocks_are_the_rule():
+    check_blocks(18, 600, [24, 31, 50, 64])
 
 
 @pytest.mark.gpu
