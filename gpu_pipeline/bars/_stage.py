@@ -3,43 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 import torch
 
-from gpu_pipeline.bars import _fold
+from gpu_pipeline.bars import _engine, _fold
 from gpu_pipeline.bars._account import Account
 from gpu_pipeline.bars._aggregate import to_bars
+from gpu_pipeline.bars._parts import FilePart, Read, TradeFile, join
 from gpu_pipeline.core.config import RunConfig
 from gpu_pipeline.core.errors import InputError, nearest
 from gpu_pipeline.core.schema import BAR_COLUMNS, TIME_COLUMNS, Bars, Symbol, Tensor, Trades
 from gpu_pipeline.core.store import TableFile, file_metadata, read_json, read_table, table_file, write_json
-from gpu_pipeline.core.trace import Trace
+from gpu_pipeline.core.trace import Ticker, Trace
 from gpu_pipeline.core.units import month_of, parse_instant
 from kernels import bar_sums
 
 _INDEX = "resolutions.json"
 
 Month = tuple[int, int]
-
-
-class TradeFile(Protocol):
-    """A file of trades as the stage before names it: the unit of `at_file_end`, read chunk by chunk."""
-
-    @property
-    def rows(self) -> int:
-        """Its trades."""
-
-    @property
-    def month(self) -> tuple[int, int]:
-        """The UTC year and month that all of them lie in."""
-
-
-Read = Callable[[Any, Symbol, torch.device], Iterable[Trades]]
 
 
 def write(
@@ -77,13 +63,12 @@ def write(
     flush = config.bars.at_file_end == "flush"
     found = {name: files(symbol) for name, symbol in symbols.items()}
     accounts = {}
-    with trace.progress("bars", sum(file.rows for some in found.values() for file in some)) as ticker:
+    total = sum(file.rows for some in found.values() for file in some)
+    with trace.progress("bars", total) as ticker, _filler(folder, config, symbols, found, read, device, ticker) as fill:
         for name, symbol in symbols.items():
             with _Writer(folder, symbol, chains, flush) as writer:
                 for file in found[name]:
-                    for chunk in read(file, symbol, device):
-                        writer.add(chunk, file.month)
-                        ticker.advance(len(chunk), name)
+                    fill(writer, file)
                     writer.end_file(file.month)
                 accounts[name] = writer.finish()
     folders = {chain.resolution: chain.name for chain in chains}
@@ -95,6 +80,35 @@ def write(
         "folders": folders,
         "symbols": accounts,
     }
+
+
+@contextmanager
+def _filler(
+    folder: Path,
+    config: RunConfig,
+    symbols: dict[str, Symbol],
+    files: Mapping[str, Sequence[TradeFile]],
+    read: Read,
+    device: torch.device,
+    ticker: Ticker,
+) -> Iterator[Callable[[_Writer, TradeFile], None]]:
+    """What gives a writer the trades of its next file: chunk by chunk here, or as the part that a cluster made."""
+
+    def by_chunks(writer: _Writer, file: TradeFile) -> None:
+        for chunk in read(file, writer.symbol, device):
+            writer.add(chunk, file.month)
+            ticker.advance(len(chunk), writer.symbol.name)
+
+    if config.engine is None:
+        yield by_chunks
+        return
+    with _engine.parts_of(folder, config, symbols, files, read, device, ticker) as parts:
+
+        def by_parts(writer: _Writer, file: TradeFile) -> None:
+            writer.join(next(parts), file.month)
+            ticker.advance(file.rows, writer.symbol.name)
+
+        yield by_parts
 
 
 def load(folder: Path, symbol: Symbol, resolution: str, device: torch.device) -> Bars:
@@ -196,6 +210,15 @@ class _Writer:
         self.account.has_side = trades.has_side
         self.account.input.add_trades(trades)
         sums, self.state = _fold.step(trades, self.chains, self.state)
+        self._take(sums, month, partial=False)
+
+    def join(self, part: FilePart, month: Month) -> None:
+        """Takes the part that was made of the next file, apart from the files before it."""
+        if not part.totals.trades:
+            return
+        self.account.has_side = part.has_side
+        self.account.input = self.account.input.plus(part.totals)
+        sums, self.state = join(self.chains, self.state, part)
         self._take(sums, month, partial=False)
 
     def end_file(self, month: Month) -> None:

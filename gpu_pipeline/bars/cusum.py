@@ -18,6 +18,8 @@ from kernels.cusum_ends import THRESHOLD_LIMIT, NotPositive, cusum_ends, new_sta
 
 COLUMNS = ("price_ticks",)
 
+COLUMNS = ("price_ticks",)
+
 
 class Config(Options):
     """When a cusum bar closes.

@@ -14,6 +14,8 @@ from kernels.range_ends import TICKS_LIMIT, new_state, range_ends
 
 COLUMNS = ("price_ticks",)
 
+COLUMNS = ("price_ticks",)
+
 
 class Config(Options):
     """When a range bar closes.

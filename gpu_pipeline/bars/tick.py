@@ -14,6 +14,8 @@ from gpu_pipeline.core.schema import Tensor, Trades
 from gpu_pipeline.core.units import format_threshold
 from kernels.reset_ends import THRESHOLD_LIMIT
 
+COLUMNS: tuple[str, ...] = ()
+
 
 class Config(Options):
     """When a tick bar closes.

@@ -18,6 +18,8 @@ from gpu_pipeline.core.units import DAY_NS, parse_duration
 from kernels import bar_sums
 from kernels.time_ends import NO_BUCKET, bucket_end, time_ends
 
+COLUMNS = ("time_ns",)
+
 
 class Config(Options):
     """How long a time bar is.

@@ -15,6 +15,8 @@ from gpu_pipeline.core.plugins import Options
 from gpu_pipeline.core.schema import Symbol, Tensor, Trades
 from gpu_pipeline.core.units import format_threshold
 
+COLUMNS = ("quantity_lots",)
+
 
 class Config(Options):
     """When a volume bar closes.

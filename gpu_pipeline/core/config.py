@@ -370,11 +370,39 @@ class SearchSection(Options):
     trials: int = Field(default=20, gt=0)
 
 
+class EngineSection(Options):
+    """Worker processes of dask instead of this one process; what is written has the same bytes.
+
+    Attributes:
+        name: `dask`.
+        workers: processes on this machine; `auto` is one per GPU on cuda, else one per core.
+        threads_per_worker: tasks that one worker runs at a time.
+        scheduler: address of a cluster that runs already, instead of one made for the run.
+    """
+
+    name: Literal["dask"]
+    workers: Annotated[int, Field(gt=0)] | Literal["auto"] = "auto"
+    threads_per_worker: int = Field(default=1, gt=0)
+    scheduler: str | None = Field(default=None, pattern=r"^[a-z]+://\S+$")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _whose_workers(self) -> Self:
+        if self.scheduler and (self.workers, self.threads_per_worker) != ("auto", 1):
+            raise ValueError("the cluster of a scheduler has workers of its own: leave out workers, threads_per_worker")
+        return self
+
+
 class RunConfig(Options):
     """A whole run."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    engine: EngineSection | None = None
     seed: int = Field(default=7, ge=0, lt=2**63)
     runs: str = "runs"
     timezone: Zone = "UTC"

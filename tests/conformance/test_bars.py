@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load, save
 
 from gpu_pipeline.core import plugins
+from gpu_pipeline.core.schema import Trades
 from tests.bars.market import random_trades
 from tests.conformance.options import example, strict_example
 
@@ -52,6 +54,20 @@ def test_any_chunking_gives_the_same_ends(name, seed, cuts):
     assert all(state[key].equal(after[key]) for key in state)
     single, _ = folded(plugin.module, config, [trades[row : row + 1] for row in range(400)])
     assert whole.equal(single)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("has_side", [True, False])
+def test_step_reads_the_times_and_the_columns_it_declares(name, has_side):
+    plugin = plugins.load("bars", name)
+    config, trades = example(plugin.config), replace(random_trades(4, 2_000), has_side=has_side)
+    declared = {"time_ns", *getattr(plugin.module, "COLUMNS", Trades.COLUMNS)}
+    assert declared <= set(Trades.COLUMNS)
+    empty = {column: getattr(trades, column)[:0] for column in Trades.COLUMNS if column not in declared}
+    whole, state = plugin.module.step(trades, config, None)
+    found, after = plugin.module.step(replace(trades, **empty), config, None)
+    assert whole.equal(found)
+    assert all(state[key].equal(after[key]) for key in state)
 
 
 @pytest.mark.parametrize("name", NAMES)
