@@ -18,8 +18,6 @@ from kernels.cusum_ends import THRESHOLD_LIMIT, NotPositive, cusum_ends, new_sta
 
 COLUMNS = ("price_ticks",)
 
-COLUMNS = ("price_ticks",)
-
 
 class Config(Options):
     """When a cusum bar closes.

@@ -14,8 +14,6 @@ from kernels.range_ends import TICKS_LIMIT, new_state, range_ends
 
 COLUMNS = ("price_ticks",)
 
-COLUMNS = ("price_ticks",)
-
 
 class Config(Options):
     """When a range bar closes.
