@@ -5,10 +5,16 @@ from __future__ import annotations
 import pytest
 from numba import boolean, int64
 
-from kernels import book_sequence
+from kernels import book_replay, book_sequence
 
 ROWS = int64[::1]
+TABLE = int64[:, ::1]
+BOOKS = (int64[:, :, :, ::1], int64[:, :, ::1])
 KERNELS = {
+    "book_replay": (
+        book_replay._walk_kernel,
+        (TABLE, ROWS, ROWS, TABLE, int64, int64, *BOOKS, TABLE, ROWS, ROWS, ROWS, ROWS, TABLE),
+    ),
     "book_sequence": (book_sequence._sequence_kernel, (ROWS, ROWS, ROWS, boolean[::1], ROWS, int64, ROWS, ROWS, ROWS)),
 }
 
