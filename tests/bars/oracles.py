@@ -187,7 +187,11 @@ class Expectations:
         self.per_trade = [w * old + (1.0 - w) * new for old, new in zip(self.per_trade, means, strict=True)]
 
 
-def imbalance(market: Market, options: Options, amounts: Sequence[int], unit: Fraction) -> list[int]:
+Learnt = tuple[list[int], list[float]]
+
+
+def imbalance(market: Market, options: Options, amounts: Sequence[int], unit: Fraction) -> Learnt:
+    """The ends, and what was learnt up to the last one: E_T, E_v."""
     learnt = Expectations.of(options, options["expected_imbalance"], unit, sides=1)
     ends, n, theta = [], 0, 0
     for row, (sign, amount) in enumerate(zip(signs(market), amounts, strict=True)):
@@ -196,10 +200,11 @@ def imbalance(market: Market, options: Options, amounts: Sequence[int], unit: Fr
             learnt.learn(n, [theta])
             ends.append(row + 1)
             n, theta = 0, 0
-    return ends
+    return ends, [learnt.ticks, *(learnt.per_trade or [0.0])]
 
 
-def runs(market: Market, options: Options, amounts: Sequence[int], unit: Fraction) -> list[int]:
+def runs(market: Market, options: Options, amounts: Sequence[int], unit: Fraction) -> Learnt:
+    """The ends, and what was learnt up to the last one: E_T, e_buy, e_sell."""
     learnt = Expectations.of(options, options["expected_run"], unit, sides=2)
     ends, n, bought, sold = [], 0, 0, 0
     for row, (sign, amount) in enumerate(zip(signs(market), amounts, strict=True)):
@@ -210,7 +215,21 @@ def runs(market: Market, options: Options, amounts: Sequence[int], unit: Fractio
             learnt.learn(n, [bought, sold])
             ends.append(row + 1)
             n, bought, sold = 0, 0, 0
-    return ends
+    return ends, [learnt.ticks, *(learnt.per_trade or [0.0, 0.0])]
+
+
+LEARNING: dict[str, Callable[[Market, Options], Learnt]] = {
+    "tick_imbalance": lambda market, options: imbalance(market, options, [1] * len(market), Fraction(1)),
+    "volume_imbalance": lambda market, options: imbalance(market, options, market.lots, market.lot),
+    "dollar_imbalance": lambda market, options: imbalance(market, options, market.notional, market.unit),
+    "tick_runs": lambda market, options: runs(market, options, [1] * len(market), Fraction(1)),
+    "volume_runs": lambda market, options: runs(market, options, market.lots, market.lot),
+    "dollar_runs": lambda market, options: runs(market, options, market.notional, market.unit),
+}
+
+
+def ends_of(learning: Callable[[Market, Options], Learnt]) -> Callable[[Market, Options], list[int]]:
+    return lambda market, options: learning(market, options)[0]
 
 
 ORACLES: dict[str, Callable[[Market, Options], list[int]]] = {
@@ -220,10 +239,5 @@ ORACLES: dict[str, Callable[[Market, Options], list[int]]] = {
     "time": time,
     "range": price_range,
     "cusum": cusum,
-    "tick_imbalance": lambda market, options: imbalance(market, options, [1] * len(market), Fraction(1)),
-    "volume_imbalance": lambda market, options: imbalance(market, options, market.lots, market.lot),
-    "dollar_imbalance": lambda market, options: imbalance(market, options, market.notional, market.unit),
-    "tick_runs": lambda market, options: runs(market, options, [1] * len(market), Fraction(1)),
-    "volume_runs": lambda market, options: runs(market, options, market.lots, market.lot),
-    "dollar_runs": lambda market, options: runs(market, options, market.notional, market.unit),
+    **{name: ends_of(learning) for name, learning in LEARNING.items()},
 }

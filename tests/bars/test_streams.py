@@ -16,7 +16,7 @@ from gpu_pipeline.core import plugins
 from gpu_pipeline.core.schema import Trades
 from kernels import bar_sums
 from tests.bars.exact import check
-from tests.bars.oracles import ORACLES, step_ns, time
+from tests.bars.oracles import LEARNING, MOST, ORACLES, step_ns, time
 from tests.bars.streams import OPTIONS, plain, stream
 
 NAMES = plugins.names("bars")
@@ -78,6 +78,25 @@ def test_bars_end_where_the_definition_says(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_bars_end_where_the_definition_says_on_many_streams(name):
     assert sum(compare(name, seed) for seed in range(FAST, FAST + MANY)) > 4 * MANY
+
+
+def learnt_bits(name: str, seed: int) -> bool:
+    """Whether bars closed; the expectations in the state are the definition's, to the last bit."""
+    plugin, trades, draw = plugins.load("bars", name), stream(seed), np.random.default_rng([seed, 1])
+    market = plain(trades)
+    options = OPTIONS[name](draw, market)
+    if max([*market.lots, *market.notional], default=0) > MOST:
+        return False  # the totals of a bar stop there
+    ends, expected = LEARNING[name](market, options)
+    _, state = plugin.module.step(trades, plugin.config(**options), None)
+    found = state["expectations"][-len(expected) :].view(torch.float64).tolist()
+    assert found == expected, f"{name} of stream {seed} ({len(ends)} bars), {options}"
+    return len(ends) > 1
+
+
+@pytest.mark.parametrize("name", LEARNING)
+def test_expectations_are_the_definitions_to_the_last_bit(name):
+    assert sum(learnt_bits(name, seed) for seed in range(FAST, FAST + 300)) > 50
 
 
 def pieces_of(trades: Trades, draw: np.random.Generator) -> list[Trades]:
