@@ -1,8 +1,7 @@
 """Extremes of ever longer runs of rows, so that a search on the GPU can pass over many rows at once.
 
-Level 0 are the rows; a node of level k + 1 covers FANOUT nodes of level k. Of each node above the rows `nodes` holds
-its lowest and highest value and its rise: the largest difference of a later value and an earlier one, 0 at least.
-Values beyond +-2^62 leave the rise without meaning. Nodes of level 1 come first, then those of level 2, and so on.
+Level 0 are the rows; a node of level k + 1 covers FANOUT nodes of level k. `nodes` holds the highest and lowest value
+of each node above the rows: those of level 1 come first, then those of level 2, and so on.
 
 A search has a cursor (level, base, node): `base` is where the level begins in `nodes`, `node` its place in the level.
 It asks the node at the cursor; where the answer lies inside, it goes `down`, else `on` to the next node, which is the
@@ -15,24 +14,23 @@ from numba import cuda
 
 from kernels._op import SIMULATED, launch, new_rows
 
-LOW, HIGH, RISE = range(3)
+HIGH, LOW = range(2)
 BITS = 1 if SIMULATED else 4
 FANOUT = 1 << BITS
 THREADS = 4 if SIMULATED else 128
 
 
 def launch_levels(values):
-    """Return (nodes [3, all above the rows] int64, the number of levels above the rows) of int64 values [N]."""
-    sizes = []
-    while (sizes[-1] if sizes else values.shape[0]) > 1:
-        sizes.append(-(-(sizes[-1] if sizes else values.shape[0]) // FANOUT))
-    nodes = new_rows(values, 3, sum(sizes))
-    begin = 0
-    for below, size in enumerate(sizes):
-        child_base = begin - (sizes[below - 1] if below else 0)
-        launch(_lift_kernel, -(-size // THREADS), THREADS, values, nodes, below, child_base, begin, size)
-        begin += size
-    return nodes, len(sizes)
+    """Return (nodes [2, all above the rows] int64, the number of levels above the rows) of int64 values [N]."""
+    sizes = [values.shape[0]]
+    while sizes[-1] > 1:
+        sizes.append(-(-sizes[-1] // FANOUT))
+    nodes = new_rows(values, 2, sum(sizes[1:]))
+    child_base = base = 0
+    for level, size in enumerate(sizes[1:]):
+        launch(_lift_kernel, -(-size // THREADS), THREADS, values, nodes, level, child_base, base, size)
+        child_base, base = base, base + size
+    return nodes, len(sizes) - 1
 
 
 @cuda.jit(device=True)
@@ -43,10 +41,10 @@ def size_at(rows, level):
 
 @cuda.jit(device=True)
 def node_at(values, nodes, level, base, node):
-    """Return a node's (low, high, rise)."""
+    """Return a node's (high, low)."""
     if level == 0:
-        return values[node], values[node], 0
-    return nodes[LOW, base + node], nodes[HIGH, base + node], nodes[RISE, base + node]
+        return values[node], values[node]
+    return nodes[HIGH, base + node], nodes[LOW, base + node]
 
 
 @cuda.jit(device=True)
@@ -69,17 +67,15 @@ def down(level, base, node, rows):
 
 
 @cuda.jit
-def _lift_kernel(values, nodes, below, child_base, base, size):
-    """One thread per node: from its children, one level below."""
+def _lift_kernel(values, nodes, level, child_base, base, size):
+    """One thread per node: from its children, which are of this level."""
     node = cuda.grid(1)
     if node >= size:
         return
     first = node << BITS
-    low, high, rise = node_at(values, nodes, below, child_base, first)
-    for child in range(first + 1, min(first + FANOUT, size_at(values.shape[0], below))):
-        child_low, child_high, child_rise = node_at(values, nodes, below, child_base, child)
-        rise = max(rise, max(child_rise, child_high - low))
-        low, high = min(low, child_low), max(high, child_high)
-    nodes[LOW, base + node] = low
+    high, low = node_at(values, nodes, level, child_base, first)
+    for child in range(first + 1, min(first + FANOUT, size_at(values.shape[0], level))):
+        child_high, child_low = node_at(values, nodes, level, child_base, child)
+        high, low = max(high, child_high), min(low, child_low)
     nodes[HIGH, base + node] = high
-    nodes[RISE, base + node] = rise
+    nodes[LOW, base + node] = low

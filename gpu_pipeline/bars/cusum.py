@@ -14,7 +14,7 @@ from gpu_pipeline.core.errors import InputError
 from gpu_pipeline.core.plugins import Options
 from gpu_pipeline.core.schema import Tensor, Trades
 from gpu_pipeline.core.units import format_threshold
-from kernels.cusum_ends import THRESHOLD_LIMIT, NotPositive, cusum_ends, new_state
+from kernels.cusum_ends import SPAN_LIMIT, NotPositive, cusum_ends, new_state
 
 COLUMNS = ("price_ticks",)
 
@@ -26,7 +26,7 @@ class Config(Options):
         threshold: change of the log price, in 1e-9: 5_000_000 is 0.5 %.
     """
 
-    threshold: int = Field(ge=1, lt=THRESHOLD_LIMIT, examples=[10_000])
+    threshold: int = Field(ge=1, lt=SPAN_LIMIT, examples=[10_000])
 
 
 def step(trades: Trades, config: Config, state: dict[str, Tensor] | None) -> tuple[Tensor, dict[str, Tensor]]:
@@ -35,7 +35,7 @@ def step(trades: Trades, config: Config, state: dict[str, Tensor] | None) -> tup
     Raises:
         InputError: a price of 0 or less, as some futures have, which has no logarithm.
     """
-    before = state["low_high"] if state else new_state(trades.device)
+    before = state["high_low"] if state else new_state(trades.device)
     try:
         ends, after = cusum_ends(trades.price_ticks, config.threshold, before)
     except NotPositive as error:
@@ -45,7 +45,7 @@ def step(trades: Trades, config: Config, state: dict[str, Tensor] | None) -> tup
             f"bars of type cusum: trade row {row:,} of {symbol.name} has price {price}, a logarithm needs one above 0; "
             "drop that trade or take range bars"
         ) from error
-    return ends, {"low_high": after}
+    return ends, {"high_low": after}
 
 
 def label(config: Config) -> str:

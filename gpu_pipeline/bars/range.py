@@ -10,7 +10,7 @@ from pydantic import Field
 
 from gpu_pipeline.core.plugins import Options
 from gpu_pipeline.core.schema import Tensor, Trades
-from kernels.range_ends import TICKS_LIMIT, new_state, range_ends
+from kernels.range_ends import SPAN_LIMIT, new_state, range_ends
 
 COLUMNS = ("price_ticks",)
 
@@ -22,7 +22,7 @@ class Config(Options):
         ticks: high - low of a bar, in price steps (`price_tick` of the symbol).
     """
 
-    ticks: int = Field(ge=1, lt=TICKS_LIMIT, examples=[20])
+    ticks: int = Field(ge=1, lt=SPAN_LIMIT, examples=[20])
 
 
 def step(trades: Trades, config: Config, state: dict[str, Tensor] | None) -> tuple[Tensor, dict[str, Tensor]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from numba import int64
 
-from kernels import _chain, _levels, cusum_ends, range_ends
+from kernels import _chain, _levels, _spans, cusum_ends
 
 ROWS = int64[::1]
 TABLE = int64[:, ::1]
@@ -14,12 +14,9 @@ KERNELS = {
     "chain_link": (_chain._link_kernel, (ROWS, ROWS)),
     "chain_walk": (_chain._walk_kernel, (ROWS,) * 6),
     "chain_replay": (_chain._replay_kernel, (ROWS,) * 4),
-    "range_follow": (range_ends._follow_kernel, (ROWS, TABLE, int64, int64, ROWS, ROWS)),
-    "range_open": (range_ends._open_kernel, (ROWS, TABLE, int64, int64, ROWS, ROWS, ROWS, ROWS)),
+    "spans_follow": (_spans._follow_kernel, (ROWS, TABLE, int64, int64, ROWS, int64, ROWS)),
+    "spans_open": (_spans._open_kernel, (ROWS, TABLE, int64, int64, ROWS, int64, ROWS, ROWS)),
     "cusum_log": (cusum_ends._log_kernel, (ROWS, ROWS, ROWS)),
-    "cusum_follow": (cusum_ends._follow_kernel, (ROWS, TABLE, int64, int64, int64, ROWS, ROWS)),
-    "cusum_open": (cusum_ends._open_kernel, (ROWS, TABLE, int64, int64, int64, ROWS, ROWS, ROWS, ROWS)),
-    "cusum_merge": (cusum_ends._merge_kernel, (ROWS, ROWS, ROWS)),
 }
 
 

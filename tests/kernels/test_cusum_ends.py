@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kernels.cusum_ends as module
-from kernels.cusum_ends import NO_HIGH, NO_LOW, NotPositive, cusum_ends, launch_cusum_ends, new_state, quiet_spec, spec
+from kernels._spans import NO_HIGH, NO_LOW
+from kernels.cusum_ends import NotPositive, cusum_ends, launch_cusum_ends, new_state, spans_of_logs, spec
 
 DIGITS = Context(prec=50, rounding=ROUND_HALF_EVEN)
 
@@ -40,7 +41,7 @@ def snippet(prices, threshold, last=None, up=0, down=0):
 
 def sides(state, last):
     """S+ and S- of a state, given the last y."""
-    return (0, 0) if last is None else (last - state[0], last - state[1])
+    return (0, 0) if last is None else (last - state[1], last - state[0])
 
 
 def fold(prices, threshold, spans):
@@ -77,11 +78,11 @@ def test_any_chunking_is_the_filter(chunks_of, stream, cuts):
 
 
 @given(stream=streams())
-def test_the_form_that_skips_quiet_prices_is_the_plain_loop(stream):
+def test_the_form_that_knows_one_span_is_the_plain_loop_with_two_sides(stream):
     threshold, prices = stream
     array, start = np.array(prices, np.int64), new_state().numpy()
     written = np.zeros((2, len(prices)), np.int64)
-    assert spec(array, threshold, start, written[0]) == quiet_spec(array, threshold, start, written[1])
+    assert spec(array, threshold, start, written[0]) == spans_of_logs(array, threshold, start, written[1])
     assert written[0].tolist() == written[1].tolist()
 
 
@@ -118,7 +119,7 @@ def test_outputs_are_written_and_fresh(monkeypatch):
     prices, state = torch.tensor([100, 200, 100]), new_state()
     monkeypatch.setattr(np, "empty", lambda shape, dtype: np.full(shape, -77, dtype))
     ends, after = cusum_ends(prices, 10**8, state)
-    assert (ends.tolist(), after.tolist(), state.tolist()) == ([2, 3], [log_of(100)] * 2, [NO_LOW, NO_HIGH])
+    assert (ends.tolist(), after.tolist(), state.tolist()) == ([2, 3], [log_of(100)] * 2, [NO_HIGH, NO_LOW])
     ends, kept = cusum_ends(prices[:0], 10**8, after)
     assert (ends.tolist(), kept.tolist()) == ([], after.tolist())
     assert kept.data_ptr() != after.data_ptr()
@@ -162,7 +163,7 @@ def check_blocks(seed, trials, sizes):
         before = small_prices(draw, int(draw.integers(0, 6))).tolist()
         prices = np.maximum(small_prices(draw, int(draw.choice(sizes))), 1)
         _, last, up, down = snippet(before, threshold)
-        start = new_state().numpy() if last is None else np.array([last - up, last - down])
+        start = new_state().numpy() if last is None else np.array([last - down, last - up])
         ends, last, up, down = snippet(prices.tolist(), threshold, last, up, down)
         found, state = launch_cusum_ends(prices, threshold, start)
         assert (found.tolist(), sides(state.tolist(), last)) == (ends, (up, down)), trial

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kernels.range_ends as module
-from kernels.range_ends import NO_HIGH, NO_LOW, launch_range_ends, new_state, range_ends
+from kernels._spans import NO_HIGH, NO_LOW
+from kernels.range_ends import launch_range_ends, new_state, range_ends
 
 EMPTY = (NO_HIGH, NO_LOW)
 
