@@ -39,7 +39,7 @@ from train.launch import launch
 
 _PROJECT = Path(__file__).resolve().parent.parent
 _CODE = {
-    "ingest": ("gpu_pipeline/ingest",),
+    "ingest": ("gpu_pipeline/ingest", "kernels/book_sequence.py", "kernels/_op.py"),
     "bars": ("gpu_pipeline/bars", "kernels"),
     "book": ("gpu_pipeline/book", "kernels"),
     "features": ("gpu_pipeline/features", "kernels"),

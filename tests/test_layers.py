@@ -14,7 +14,7 @@ PACKAGES = ("kernels", "gpu_pipeline", "train")
 ALLOWED = {
     "kernels": set(),
     "core": set(),
-    "ingest": {"core"},
+    "ingest": {"core", "kernels"},
     "bars": {"core", "kernels"},
     "book": {"core", "kernels"},
     "features": {"core", "kernels"},

@@ -480,6 +480,7 @@ class Quotes:
         bid_lots: [Q] int64.
         ask_ticks: [Q] int64.
         ask_lots: [Q] int64.
+        report: what reading counted so far (rows in, bad rows, times set back, ...).
     """
 
     symbol: Symbol
@@ -490,6 +491,7 @@ class Quotes:
     bid_lots: Tensor
     ask_ticks: Tensor
     ask_lots: Tensor
+    report: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.time_ns)

@@ -2,63 +2,47 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import torch
 
-from gpu_pipeline.core.errors import InputError
 from gpu_pipeline.core.schema import BookSnapshots, Symbol, Tensor
-from gpu_pipeline.core.store import file_metadata, read_table, write_table
 from gpu_pipeline.core.sums import exact_sum
 from gpu_pipeline.core.trace import Ticker
-from gpu_pipeline.ingest._months import monthly_files, months
+from gpu_pipeline.ingest import _month_files
+from gpu_pipeline.ingest._month_files import Part, Span, Table
+from gpu_pipeline.ingest._months import months
 
-BOOK = "gpu_pipeline.book"
 BID, ASK, EMPTY = 1, -1, 0
-COLUMNS = ("snapshot", "time_ns", "known_ns", "side", "price_ticks", "quantity_lots")
+TABLE = Table(
+    "gpu_pipeline.book", ("snapshot", "time_ns", "known_ns", "side", "price_ticks", "quantity_lots"), "book snapshots"
+)
 
 
-def write(folder: Path, pieces: Iterator[BookSnapshots], ticker: Ticker) -> dict[str, Any]:
+def write(folder: Path, pieces: Iterable[BookSnapshots], ticker: Ticker) -> dict[str, Any]:
     """Writes one file per month into `folder`, and returns the symbol's entry in the manifest."""
-    rows, levels, lots, first_ns, last_ns = 0, 0, 0, None, None
-    month, last = "", None
-    held: list[BookSnapshots] = []
-    for last in pieces:
-        _check(last, last_ns)
-        rows, levels, lots = rows + len(last), levels + len(last.price_ticks), lots + exact_sum(last.quantity_lots)
-        ticker.advance(len(last), f"{last.symbol.name} {month}")
-        for name, cut in months(last.time_ns):
-            if name != month and held:
-                _write_month(folder, month, held)
-                held = []
-            month = name
-            held.append(part(last, cut))
-        if len(last):
-            first_ns = int(last.time_ns[0]) if first_ns is None else first_ns
-            last_ns = int(last.time_ns[-1])
-    assert last is not None
-    if held:
-        _write_month(folder, month, held)
-    return {
-        "symbol": last.symbol.to_json(),
-        "rows_in": rows,
-        "rows_out": rows,
-        "levels": levels,
-        "quantity_lots": lots,
-        "first_time_ns": first_ns,
-        "last_time_ns": last_ns,
-    }
+    span = Span(TABLE.title, said={"kind": "snapshots", "levels": 0, "quantity_lots": 0})
+    _month_files.write(folder, TABLE, _parts(pieces, span, ticker))
+    return span.to_json()
 
 
-def _check(book: BookSnapshots, last_ns: int | None) -> None:
-    times = book.time_ns
-    if len(book) and ((last_ns is not None and int(times[0]) < last_ns) or bool((times[1:] < times[:-1]).any())):
-        raise InputError(f"{book.symbol.name}: times of book snapshots must not fall")
+def _parts(pieces: Iterable[BookSnapshots], span: Span, ticker: Ticker) -> Iterator[Part]:
+    last, written = "", 0
+    for book in pieces:
+        span.add(book.symbol, book.time_ns)
+        span.said["symbol"] = book.symbol.to_json()
+        span.said["levels"] += len(book.price_ticks)
+        span.said["quantity_lots"] += exact_sum(book.quantity_lots)
+        for month, cut in months(book.time_ns):
+            written = written if month == last else 0
+            columns = tall(part(book, cut))
+            columns["snapshot"] += written
+            last, written = month, written + cut.stop - cut.start
+            yield Part(month, book.symbol, columns)
+            ticker.advance(cut.stop - cut.start, f"{book.symbol.name} {month}")
 
 
 def part(book: BookSnapshots, rows: slice) -> BookSnapshots:
@@ -112,8 +96,8 @@ def tall(book: BookSnapshots) -> dict[str, Tensor]:
 
 
 def from_tall(columns: dict[str, Tensor], symbol: Symbol) -> BookSnapshots:
-    """The inverse of `tall`."""
-    snapshot, level = columns["snapshot"], columns["side"] != EMPTY
+    """The inverse of `tall`, for whole snapshots wherever their numbers begin."""
+    snapshot, level = columns["snapshot"] - columns["snapshot"][:1], columns["side"] != EMPTY
     count = int(snapshot[-1]) + 1 if len(snapshot) else 0
     starts = torch.searchsorted(snapshot, torch.arange(count, device=snapshot.device))
     return BookSnapshots(
@@ -127,21 +111,18 @@ def from_tall(columns: dict[str, Tensor], symbol: Symbol) -> BookSnapshots:
     )
 
 
-def _write_month(folder: Path, month: str, parts: list[BookSnapshots]) -> None:
-    book = joined(parts)
-    table = pa.table({name: pa.array(column.cpu().numpy()) for name, column in tall(book).items()})
-    said = json.dumps({"symbol": book.symbol.to_json()}, sort_keys=True)
-    write_table(folder / f"{book.symbol.name}_{month}.parquet", table, {BOOK: said})
-
-
-def load(folder: Path, symbol: Symbol, device: torch.device) -> BookSnapshots:
-    """All snapshots of a symbol."""
-    parts = []
-    for path in monthly_files(folder, symbol.name):
-        said = json.loads(file_metadata(path).get(BOOK, "null"))
-        if said is None:
-            raise InputError.at(path, "holds no book snapshots of this project", fix="run the stage ingest again")
-        table = read_table(path, COLUMNS)
-        columns = {name: torch.from_numpy(table[name].to_numpy().copy()).to(device) for name in COLUMNS}
-        parts.append(from_tall(columns, Symbol.from_json(said["symbol"])))
-    return joined(parts)
+def load(folder: Path, symbol: Symbol, device: torch.device) -> Iterator[BookSnapshots]:
+    """All snapshots of a symbol in pieces, file after file; a row group's last snapshot may end in the next one."""
+    held: dict[str, Tensor] = {}
+    for begins, columns in _month_files.read(folder, TABLE, symbol, device):
+        if held and begins:
+            yield from_tall(held, symbol)
+        elif held:
+            columns = {name: torch.cat([held[name], column]) for name, column in columns.items()}
+        snapshot = columns["snapshot"]
+        last = int(torch.searchsorted(snapshot, snapshot[-1:])) if len(snapshot) else 0
+        held = {name: column[last:] for name, column in columns.items()} if len(snapshot) else {}
+        if last:
+            yield from_tall({name: column[:last] for name, column in columns.items()}, symbol)
+    if held:
+        yield from_tall(held, symbol)

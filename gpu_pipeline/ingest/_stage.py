@@ -1,4 +1,4 @@
-"""The ingest stage: clean trades and book snapshots by symbol and month, and back again."""
+"""The ingest stage: clean trades, books and quotes by symbol and month, and back again."""
 
 from __future__ import annotations
 
@@ -11,14 +11,20 @@ import torch
 
 from gpu_pipeline.core.config import RunConfig, SourceSection
 from gpu_pipeline.core.errors import InputError
-from gpu_pipeline.core.schema import BookSnapshots, Symbol, Trades
+from gpu_pipeline.core.schema import BookEvents, BookSnapshots, Quotes, Symbol, Trades
+from gpu_pipeline.core.store import file_metadata
 from gpu_pipeline.core.trace import Ticker, Trace
-from gpu_pipeline.ingest import _book_files, _trade_files
+from gpu_pipeline.ingest import _book_files, _event_files, _quote_files, _trade_files
+from gpu_pipeline.ingest._months import monthly_files
 from gpu_pipeline.ingest._raw import RawTrades, ReadRequest
 from gpu_pipeline.ingest._read import open_stream, request_of
 from gpu_pipeline.ingest._trade_files import TradeFile
+from gpu_pipeline.ingest.parquet import errors
 
 TRADES = "trades"
+# What a stream other than trades may hold: kind in the manifest -> how it is stored.
+_FILES: Mapping[str, Any] = {"snapshots": _book_files, "events": _event_files, "quotes": _quote_files}
+_KINDS: Mapping[type, str] = {BookSnapshots: "snapshots", BookEvents: "events", Quotes: "quotes"}
 
 
 def input_files(config: RunConfig) -> list[Path]:
@@ -50,7 +56,7 @@ def write(folder: Path, config: RunConfig, device: torch.device, trace: Trace) -
     """Reads and cleans every stream of every symbol, and writes one file per month.
 
     Returns:
-        Manifest content: `symbols` (of the trades), `streams` (of books), `rows_in`, `rows_out`.
+        Manifest content: `symbols` (of the trades), `streams` (of books and quotes), `rows_in`, `rows_out`.
 
     Raises:
         InputError: bad data.
@@ -71,7 +77,8 @@ def write(folder: Path, config: RunConfig, device: torch.device, trace: Trace) -
                 _only_stream(stream)
                 symbols[name] = _trade_files.write(folder / name, pieces, ticker)
             else:
-                streams.setdefault(stream, {})[name] = _book_files.write(folder / stream, pieces, ticker)
+                files = _FILES[_KINDS[kind]]
+                streams.setdefault(stream, {})[name] = files.write(folder / stream, pieces, ticker)
     entries = [*symbols.values(), *(entry for found in streams.values() for entry in found.values())]
     totals = {key: sum(entry[key] for entry in entries) for key in ("rows_in", "rows_out")}
     return {"symbols": symbols, "streams": streams, **totals}
@@ -154,10 +161,46 @@ def load_all_trades(folder: Path, symbol: Symbol, device: torch.device) -> Trade
     return _trade_files.load_all(folder / symbol.name, symbol, device)
 
 
+def load_book(
+    folder: Path, stream: str, symbol: Symbol, device: torch.device
+) -> Iterator[BookSnapshots] | Iterator[BookEvents]:
+    """A book stream of a symbol in pieces of bounded size, in time order: snapshots, or changes in replay order.
+
+    Raises:
+        InputError: no files, a damaged file, scales other than the symbol's, or a stream of quotes.
+        EnvironmentProblem: cuda without pylibcudf.
+    """
+    kind = _stored(folder / stream, symbol)
+    if kind == "quotes":
+        raise InputError(f"ingest.{stream}: holds quotes, not a book; name a stream of snapshots or depth updates")
+    loaded: Iterator[BookSnapshots] | Iterator[BookEvents] = _FILES[kind].load(folder / stream, symbol, device)
+    return loaded
+
+
+def load_quotes(folder: Path, stream: str, symbol: Symbol, device: torch.device) -> Iterator[Quotes]:
+    """A stream of best bids and offers of a symbol in pieces of bounded size, in time order.
+
+    Raises:
+        InputError: no files, a damaged file, or scales other than the symbol's.
+        EnvironmentProblem: cuda without pylibcudf.
+    """
+    return _quote_files.load(folder / stream, symbol, device)
+
+
+def _stored(folder: Path, symbol: Symbol) -> str:
+    path = monthly_files(folder, symbol.name)[0]
+    with errors(path):
+        said = file_metadata(path)
+    kind = next((kind for kind, files in _FILES.items() if files.TABLE.key in said), None)
+    if kind is None:
+        raise InputError.at(path, "holds no book and no quotes of this project", fix="run the stage ingest again")
+    return kind
+
+
 def load_snapshots(folder: Path, stream: str, symbol: Symbol, device: torch.device) -> BookSnapshots:
-    """All snapshots of a book stream.
+    """All snapshots of a book stream as one table.
 
     Raises:
         InputError: no files, a damaged file, or scales other than the symbol's.
     """
-    return _book_files.load(folder / stream, symbol, device)
+    return _book_files.joined(list(_book_files.load(folder / stream, symbol, device)))

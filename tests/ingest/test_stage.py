@@ -186,7 +186,7 @@ def test_simulated_trades_and_book(tmp_path: Path) -> None:
     assert set(manifest["streams"]["book"]) == set(manifest["symbols"]) == {"BTCUSDT", "ETHUSDT"}
     symbols = _stage.load_symbols(manifest)
     trades = Trades.concat(list(_stage.load_trades(tmp_path / "out", symbols["ETHUSDT"], CPU)))
-    book = _stage.load_snapshots(tmp_path / "out", "book", symbols["ETHUSDT"], CPU)
+    book = _book_files.joined(list(_stage.load_book(tmp_path / "out", "book", symbols["ETHUSDT"], CPU)))
     entry = manifest["streams"]["book"]["ETHUSDT"]
     assert len(trades) == 5_000 and len(book) == entry["rows_out"] > 0
     assert int(book.offsets[-1]) == len(book.price_ticks) == entry["levels"]
@@ -287,7 +287,7 @@ def test_books_come_back_as_they_were(tmp_path_factory: pytest.TempPathFactory, 
     folder = tmp_path_factory.mktemp("book")
     pieces = [_book_files.part(book, slice(0, cut)), _book_files.part(book, slice(cut, len(book)))]
     entry = _book_files.write(folder, iter(pieces), ticker())
-    loaded = _book_files.load(folder, SYMBOL, CPU)
+    loaded = _book_files.joined(list(_book_files.load(folder, SYMBOL, CPU)))
     assert all(getattr(loaded, name).equal(getattr(book, name)) for name in FIELDS)
     assert entry["rows_out"] == len(book) and entry["quantity_lots"] == sum(book.quantity_lots.tolist())
 
@@ -301,4 +301,4 @@ def test_books_that_fall_in_time_or_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="BTCUSDT: times of book snapshots must not fall"):
         _book_files.write(tmp_path, iter([book]), ticker())
     with pytest.raises(InputError, match="holds no monthly file of BTCUSDT"):
-        _stage.load_snapshots(tmp_path, "book", SYMBOL, CPU)
+        _stage.load_book(tmp_path, "book", SYMBOL, CPU)
