@@ -6,8 +6,8 @@ The symmetric CUSUM filter of de Prado (Advances in Financial Machine Learning, 
 
 and only the side that closed the bar starts again at 0. S+ is y minus the lowest y since that side began, S- is y minus
 the highest, so these two are the state. They never lie a threshold apart: the trade that brings them there closes the
-bar. One that closes it upwards is thus the highest y, so that S- is 0 as well, and one that closes downwards the lowest:
-a bar ends where y, that of the last close included, spans the threshold. The fast forms use this; `spec` does not.
+bar. One that closes it upwards is thus the highest y and S- is 0 as well; one that closes it downwards is the lowest.
+So a bar ends where y, that of the last close included, spans the threshold. The fast forms use this; `spec` does not.
 """
 
 from __future__ import annotations
