@@ -12,42 +12,36 @@ import numpy as np
 import torch
 from numba import cuda, int64
 
-from kernels._int128 import add, multiply
+from kernels._bar_columns import (
+    BUYS,
+    CHANGES,
+    CLOSE,
+    COUNT,
+    FIRST_MOVE,
+    FIRST_ROW,
+    FIRST_TIME,
+    HIGH,
+    LAST_MOVE,
+    LAST_ROW,
+    LAST_TIME,
+    LOW,
+    NOTIONAL,
+    OPEN,
+    S1,
+    S2,
+    S3,
+    S4,
+    TURNS,
+    VOLUME,
+    K,
+    merge,
+)
+from kernels._bar_columns import COLUMNS as COLUMNS
+from kernels._bar_rows import stitch, sum_part
+from kernels._int128 import add, multiply, scale
 from kernels._op import SIMULATED, in_threads, jit, launch, new_rows, require, require_one_device
 
-COLUMNS = (
-    "first_time",
-    "last_time",
-    "first_row",
-    "last_row",
-    "open",
-    "high",
-    "low",
-    "close",
-    "count",
-    "volume",
-    "notional",
-    "buy_volume",
-    "s1",
-    "s2_hi",
-    "s2_lo",
-    "s3_hi",
-    "s3_lo",
-    "s4_hi",
-    "s4_lo",
-    "price_changes",
-    "directional_changes",
-    "first_move",
-    "last_move",
-)
-K = len(COLUMNS)
-FIRST_TIME, LAST_TIME, FIRST_ROW, LAST_ROW, OPEN, HIGH, LOW, CLOSE, COUNT, VOLUME, NOTIONAL, BUYS = range(12)
-S1, S2, S3, S4, CHANGES, TURNS, FIRST_MOVE, LAST_MOVE = 12, 13, 15, 17, 19, 20, 21, 22
-# Rows per tile, and the |d| below which a tile's powers fit 64 bits: 64 x (2^14)^4 = 2^62.
-TILE, NARROW = 64, 1 << 14
-# Rows that every loop takes before the next: their four columns stay in the first-level cache.
-STRETCH = 512
-ROWS_PER_THREAD = 1 << 18
+ROWS_PER_THREAD = 1 << 17
 THREADS = 4 if SIMULATED else 32
 
 
@@ -81,105 +75,30 @@ def bar_sums(
 
 
 @jit
-def wide_powers(price, origin):
-    """Return (s1, s2_hi, s2_lo, s3_hi, s3_lo, s4_hi, s4_lo) of d = price - origin."""
-    s1, s2h, s2l, s3h, s3l, s4h, s4l = 0, 0, 0, 0, 0, 0, 0
-    for row in range(price.shape[0]):
-        d = price[row] - origin
-        square = d * d
-        s1 += d
-        s2h, s2l = add(s2h, s2l, 0, square)
-        high, low = multiply(square, d)
-        s3h, s3l = add(s3h, s3l, high, low)
-        high, low = multiply(square, square)
-        s4h, s4l = add(s4h, s4l, high, low)
-    return s1, s2h, s2l, s3h, s3l, s4h, s4l
-
-
-@jit
-def narrow_powers(price, origin):
-    """Return what wide_powers does, for at most TILE rows with |d| < NARROW: every sum fits 64 bits."""
-    s1, s2, s3, s4 = 0, 0, 0, 0
-    for row in range(price.shape[0]):
-        d = price[row] - origin
-        square = d * d
-        s1 += d
-        s2 += square
-        s3 += square * d
-        s4 += square * square
-    return s1, s2 >> 63, s2, s3 >> 63, s3, s4 >> 63, s4
-
-
-@jit
-def add_prices(price, origin, out, bar):
-    """Add extremes and power sums to out[:, bar], tile by tile."""
-    low, high = out[LOW, bar], out[HIGH, bar]
-    s1, s2h, s2l = out[S1, bar], out[S2, bar], out[S2 + 1, bar]
-    s3h, s3l, s4h, s4l = out[S3, bar], out[S3 + 1, bar], out[S4, bar], out[S4 + 1, bar]
-    for begin in range(0, price.shape[0], TILE):
-        tile = price[begin : begin + TILE]
-        least, most = tile[0], tile[0]
-        for row in range(tile.shape[0]):
-            least, most = min(least, tile[row]), max(most, tile[row])
-        low, high = min(low, least), max(high, most)
-        if least - origin > -NARROW and most - origin < NARROW:
-            t1, t2h, t2l, t3h, t3l, t4h, t4l = narrow_powers(tile, origin)
-        else:
-            t1, t2h, t2l, t3h, t3l, t4h, t4l = wide_powers(tile, origin)
-        s1 += t1
-        s2h, s2l = add(s2h, s2l, t2h, t2l)
-        s3h, s3l = add(s3h, s3l, t3h, t3l)
-        s4h, s4l = add(s4h, s4l, t4h, t4l)
-    out[LOW, bar], out[HIGH, bar] = low, high
-    out[S1, bar], out[S2, bar], out[S2 + 1, bar] = s1, s2h, s2l
-    out[S3, bar], out[S3 + 1, bar], out[S4, bar], out[S4 + 1, bar] = s3h, s3l, s4h, s4l
-
-
-@jit
-def add_moves(price, previous, out, bar):
-    """Add the price changes to out[:, bar]; `previous` is the price of the trade before."""
-    changes, turns, first, last = out[CHANGES, bar], out[TURNS, bar], out[FIRST_MOVE, bar], out[LAST_MOVE, bar]
-    for row in range(price.shape[0]):
-        now = price[row]
-        if now != previous:
-            move = 1 if now > previous else -1
-            changes += 1
-            turns += 1 if move + last == 0 else 0
-            first = move if first == 0 else first
-            last = move
-        previous = now
-    out[CHANGES, bar], out[TURNS, bar], out[FIRST_MOVE, bar], out[LAST_MOVE, bar] = changes, turns, first, last
-
-
-@jit
-def add_amounts(quantity, notional, is_buyer_maker, out, bar):
-    """Add volume, notional and the volume that takers bought to out[:, bar]."""
-    volume, value, buys = out[VOLUME, bar], out[NOTIONAL, bar], out[BUYS, bar]
-    for row in range(quantity.shape[0]):
-        volume += quantity[row]
-        value += notional[row]
-        buys += 0 if is_buyer_maker[row] else quantity[row]
-    out[VOLUME, bar], out[NOTIONAL, bar], out[BUYS, bar] = volume, value, buys
-
-
-@jit
-def add_rows(time, price, quantity, notional, is_buyer_maker, begin, end, first_row, origin, previous, out, bar):
-    """Add the rows [begin, end), one at least, to out[:, bar]: the rows of the same bar before them, or zeros.
-
-    `origin` is the bar's open, `previous` the price of the trade before `begin` in the bar (or of `begin` itself).
-    """
+def add_row(time, price, quantity, notional, is_buyer_maker, row, first_row, origin, previous, out, bar):
+    """Add one trade to out[:, bar], all zeros for a bar's first: d is about `origin`, a move is from `previous`."""
+    now, lots = price[row], quantity[row]
     if out[COUNT, bar] == 0:
-        out[FIRST_TIME, bar], out[FIRST_ROW, bar] = time[begin], first_row + begin
-        out[OPEN, bar] = out[HIGH, bar] = out[LOW, bar] = price[begin]
-    for low in range(begin, end, STRETCH):
-        high = min(low + STRETCH, end)
-        add_prices(price[low:high], origin, out, bar)
-        add_moves(price[low:high], previous, out, bar)
-        add_amounts(quantity[low:high], notional[low:high], is_buyer_maker[low:high], out, bar)
-        previous = price[high - 1]
-    out[LAST_TIME, bar], out[LAST_ROW, bar] = time[end - 1], first_row + end - 1
-    out[CLOSE, bar] = previous
-    out[COUNT, bar] += end - begin
+        out[FIRST_TIME, bar], out[FIRST_ROW, bar] = time[row], first_row + row
+        out[OPEN, bar] = out[HIGH, bar] = out[LOW, bar] = now
+    out[LAST_TIME, bar], out[LAST_ROW, bar], out[CLOSE, bar] = time[row], first_row + row, now
+    out[HIGH, bar], out[LOW, bar] = max(out[HIGH, bar], now), min(out[LOW, bar], now)
+    out[COUNT, bar] += 1
+    out[VOLUME, bar] += lots
+    out[NOTIONAL, bar] += notional[row]
+    out[BUYS, bar] += 0 if is_buyer_maker[row] else lots
+    d = now - origin
+    high, low = multiply(d, d)
+    out[S1, bar] += d
+    for word in (S2, S3, S4):
+        out[word, bar], out[word + 1, bar] = add(out[word, bar], out[word + 1, bar], high, low)
+        high, low = scale(high, low, d)
+    if now != previous:
+        move = 1 if now > previous else -1
+        out[CHANGES, bar] += 1
+        out[TURNS, bar] += 1 if out[LAST_MOVE, bar] + move == 0 else 0
+        out[FIRST_MOVE, bar] = move if out[FIRST_MOVE, bar] == 0 else out[FIRST_MOVE, bar]
+        out[LAST_MOVE, bar] = move
 
 
 @jit
@@ -187,23 +106,10 @@ def spec(time, price, quantity, notional, is_buyer_maker, begin, end, first_row,
     """Write to out[:, 0] the sums of one bar: what `state` holds of it, then the rows [begin, end) in order."""
     for column in range(K):
         out[column, 0] = state[column]
-    if end <= begin:
-        return
-    carried = state[COUNT] > 0
-    origin, previous = (state[OPEN], state[CLOSE]) if carried else (price[begin], price[begin])
-    add_rows(time, price, quantity, notional, is_buyer_maker, begin, end, first_row, origin, previous, out, 0)
-
-
-@jit
-def _closed_bars(time, price, quantity, notional, is_buyer_maker, ends, first_row, state, nothing, out, low, high):
-    # One bar is summed in one small array: the rows of `out` lie far apart in memory.
-    mine = np.empty((K, 1), np.int64)
-    for bar in range(low, high):
-        begin = ends[bar - 1] if bar > 0 else 0
-        carried = state if bar == 0 else nothing
-        spec(time, price, quantity, notional, is_buyer_maker, begin, ends[bar], first_row, carried, mine)
-        for column in range(K):
-            out[column, bar] = mine[column, 0]
+    for row in range(begin, end):
+        first = out[COUNT, 0] == 0
+        origin, previous = (price[row], price[row]) if first else (out[OPEN, 0], out[CLOSE, 0])
+        add_row(time, price, quantity, notional, is_buyer_maker, row, first_row, origin, previous, out, 0)
 
 
 @torch.library.custom_op("gpu_pipeline::bar_sums", mutates_args=(), device_types="cpu")
@@ -218,16 +124,10 @@ def _bar_sums(
     state: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     trades = [column.numpy() for column in (time_ns, price_ticks, quantity_lots, notional, is_buyer_maker)]
-    stops, carried, nothing = ends.numpy(), state.numpy(), np.zeros(K, np.int64)
-    rows, bars = time_ns.shape[0], ends.shape[0]
-    _check_ends(stops, rows)
-    sums, after = np.empty((K, bars), np.int64), np.empty((K, 1), np.int64)
-    in_threads(
-        lambda low, high: _closed_bars(*trades, stops, first_row, carried, nothing, sums, low, high), _cuts(stops)
-    )
-    begin = stops[-1] if bars else 0
-    spec(*trades, begin, rows, first_row, nothing if bars else carried, after)
-    return torch.from_numpy(sums), torch.from_numpy(after[:, 0])
+    stops = ends.numpy()
+    _check_ends(stops, time_ns.shape[0])
+    sums, after = _sum_in_parts(trades, stops, first_row, state.numpy())
+    return torch.from_numpy(sums), torch.from_numpy(after)
 
 
 @_bar_sums.register_kernel("cuda")
@@ -249,12 +149,27 @@ def _check_ends(ends: np.ndarray, rows: int) -> None:
         )
 
 
-def _cuts(ends: np.ndarray) -> list[int]:
-    """Split the bars among torch's threads so that each gets about as many trades."""
-    rows = int(ends[-1]) if len(ends) else 0
-    threads = max(1, min(torch.get_num_threads(), rows // ROWS_PER_THREAD))
-    inner = np.searchsorted(ends, [rows * part // threads for part in range(1, threads)]).tolist()
-    return [0, *inner, len(ends)]
+def _sum_in_parts(trades, ends: np.ndarray, first_row: int, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sum an equal number of rows in each thread, then join the bars that lie across two parts."""
+    rows, price = len(trades[0]), trades[1]
+    parts = max(1, min(torch.get_num_threads(), rows // ROWS_PER_THREAD))
+    cuts = [rows * part // parts for part in range(parts + 1)]
+    firsts = np.searchsorted(ends, cuts, side="right")
+    firsts[0], firsts[-1] = 0, len(ends)
+    sums, tails = np.empty((K, len(ends)), np.int64), np.empty((parts, K), np.int64)
+
+    def work(part: int, _: int) -> None:
+        bar, origin, previous = int(firsts[part]), 0, price[0] if rows else 0
+        begin = int(ends[bar - 1]) if bar else 0
+        if bar == 0 and state[COUNT] > 0:
+            origin, previous = state[OPEN], state[CLOSE]
+        elif begin < rows:
+            origin = price[begin]
+        span = (cuts[part], cuts[part + 1], bar, int(firsts[part + 1]))
+        sum_part(*trades, ends, *span, int(origin), int(previous), first_row, sums, tails[part])
+
+    in_threads(work, range(parts + 1))
+    return sums, stitch(state, firsts, sums, tails)
 
 
 def launch_bar_sums(time, price, quantity, notional, is_buyer_maker, ends, first_row: int, state):
@@ -264,30 +179,6 @@ def launch_bar_sums(time, price, quantity, notional, is_buyer_maker, ends, first
     trades = (time, price, quantity, notional, is_buyer_maker)
     launch(_bar_kernel, bars + 1, THREADS, *trades, ends, first_row, state, sums, after)
     return sums, after
-
-
-@jit
-def merge(parts, left, right):
-    """Add parts[:, right] to parts[:, left]: the same bar's rows just after, power sums about the same origin."""
-    if parts[COUNT, right] == 0:
-        return
-    if parts[COUNT, left] == 0:
-        for column in range(K):
-            parts[column, left] = parts[column, right]
-        return
-    for column in (LAST_TIME, LAST_ROW, CLOSE):
-        parts[column, left] = parts[column, right]
-    for column in (COUNT, VOLUME, NOTIONAL, BUYS, S1, CHANGES, TURNS):
-        parts[column, left] += parts[column, right]
-    for word in (S2, S3, S4):
-        parts[word, left], parts[word + 1, left] = add(
-            parts[word, left], parts[word + 1, left], parts[word, right], parts[word + 1, right]
-        )
-    parts[HIGH, left] = max(parts[HIGH, left], parts[HIGH, right])
-    parts[LOW, left] = min(parts[LOW, left], parts[LOW, right])
-    parts[TURNS, left] += 1 if parts[LAST_MOVE, left] * parts[FIRST_MOVE, right] < 0 else 0
-    parts[FIRST_MOVE, left] = parts[FIRST_MOVE, left] if parts[FIRST_MOVE, left] != 0 else parts[FIRST_MOVE, right]
-    parts[LAST_MOVE, left] = parts[LAST_MOVE, right] if parts[LAST_MOVE, right] != 0 else parts[LAST_MOVE, left]
 
 
 @cuda.jit
@@ -307,7 +198,9 @@ def _bar_kernel(time, price, quantity, notional, is_buyer_maker, ends, first_row
         previous = price[max(low - 1, begin)]
         if carried and low == begin:
             previous = state[CLOSE]
-        add_rows(time, price, quantity, notional, is_buyer_maker, low, high, first_row, origin, previous, parts, thread)
+        for row in range(low, high):
+            add_row(time, price, quantity, notional, is_buyer_maker, row, first_row, origin, previous, parts, thread)
+            previous = price[row]
     step = 1
     while step < THREADS:
         cuda.syncthreads()

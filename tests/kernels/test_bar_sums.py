@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 import kernels.bar_sums as module
 from kernels import centred_moments as moments_module
+from kernels._bar_rows import NARROW, PIECE
 from kernels._int128 import add, multiply, scale
 from kernels._op import SIMULATED
-from kernels.bar_sums import COLUMNS, NARROW, TILE, K, bar_sums, launch_bar_sums
+from kernels.bar_sums import COLUMNS, K, bar_sums, launch_bar_sums
 from kernels.centred_moments import MOMENTS, centred_moments, launch_centred_moments
 
 NOTHING = torch.zeros(K, dtype=torch.int64)
@@ -98,24 +99,35 @@ def test_any_chunking_is_the_definition(chunks_of, stream, cuts, late):
 
 
 @pytest.mark.parametrize("spread", [1, 3000, 10**6])
-@pytest.mark.parametrize("rows", [TILE - 1, TILE, TILE + 1, 997])
-def test_tiles_narrow_and_wide_are_the_definition(chunks_of, spread, rows):
+@pytest.mark.parametrize("rows", [63, 64, 65, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE + 997])
+def test_pieces_narrow_and_wide_are_the_definition(chunks_of, spread, rows):
     trades = random_trades(np.random.default_rng(rows), rows, spread)
     ends = [5, 5, 40, rows - 2]
     assert fold(trades, ends, chunks_of(rows, [17, 300]), False, 0) == expected(trades, ends, 0)
 
 
-def test_every_thread_count_gives_the_same_integers(monkeypatch):
+@pytest.mark.parametrize("every", [1, 2, 7, 100, 900, 3000])
+def test_every_thread_count_gives_the_same_integers(monkeypatch, every):
     monkeypatch.setattr(module, "ROWS_PER_THREAD", 50)
     trades = random_trades(np.random.default_rng(2), 2003, 9)
-    ends = torch.arange(7, 2003, 7)
+    ends = list(range(every, 2004, every))
+    state = torch.tensor(expected(random_trades(np.random.default_rng(3), 20, 9), [], 0)[0])
     tables = []
-    for threads in (1, 2, 5):
+    for threads in (1, 2, 3, 20):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
-        assert len(module._cuts(ends.numpy())) == threads + 1
-        tables.append(torch.cat(bar_sums(*tensors(trades), ends, 0, NOTHING)[0:1]))
-    assert torch.equal(tables[0], tables[1]) and torch.equal(tables[0], tables[2])
-    assert tables[0].T.tolist() == expected(trades, ends.tolist(), 0)[:-1]
+        assert fold(trades, ends, [(0, 2003)], False, 20) == expected(trades, ends, 20)
+        tables.append(bar_sums(*tensors(trades), torch.tensor(ends, dtype=torch.int64), 20, state))
+    assert all(torch.equal(a, b) for table in tables for a, b in zip(table, tables[0], strict=True))
+
+
+def test_parts_may_begin_and_end_with_bars_that_are_empty_or_carried(monkeypatch):
+    monkeypatch.setattr(module, "ROWS_PER_THREAD", 10)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    trades = random_trades(np.random.default_rng(5), 40, 9)
+    for ends in ([], [0], [0, 0], [10], [10, 10, 20], [20, 20, 20], [40], [40, 40], [0, 10, 20, 30, 40], [9, 11, 31]):
+        for cut in (0, 3, 20, 40):
+            assert fold(trades, ends, [(0, cut), (cut, 40)], True, 5) == expected(trades, ends, 5), ends
+            assert fold(trades, ends, [(0, cut), (cut, 40)], False, 5) == expected(trades, ends, 5), ends
 
 
 def test_nothing_is_lost_or_counted_twice():
