@@ -20,7 +20,7 @@ from tests.bars.oracles import LEARNING, MOST, ORACLES, step_ns, time
 from tests.bars.streams import OPTIONS, plain, stream
 
 NAMES = plugins.names("bars")
-FAST, MANY = 1_000, 12_000
+FAST, MANY = 850, 12_000
 LONGER = {"medium": 3, "long": {"of": "medium", "bars": 2}}
 
 

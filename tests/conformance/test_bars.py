@@ -29,7 +29,8 @@ def folded(module, config, pieces):
 
 
 def test_there_are_bar_types():
-    assert {"dollar", "time"} <= set(NAMES)
+    weighed = {f"{weight}_{rule}" for weight in ("tick", "volume", "dollar") for rule in ("imbalance", "runs")}
+    assert {"dollar", "volume", "tick", "time", "range", "cusum"} | weighed <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -42,18 +43,28 @@ def test_config_is_strict_frozen_and_documented(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 9), cuts=st.lists(st.integers(0, 400), max_size=8))
+@settings(max_examples=12, deadline=None)
+@given(seed=st.integers(0, 9), cuts=st.lists(st.integers(0, 5_000), max_size=8))
 def test_any_chunking_gives_the_same_ends(name, seed, cuts):
     plugin = plugins.load("bars", name)
-    config, trades = example(plugin.config), random_trades(seed, 400)
+    config, trades = example(plugin.config), random_trades(seed, 5_000)
     whole, state = folded(plugin.module, config, [trades])
-    edges = [0, *sorted(cuts), 400]
+    edges = [0, *sorted(cuts), 5_000]
     pieces, after = folded(plugin.module, config, [trades[a:b] for a, b in pairwise(edges)])
+    assert len(whole) > 0
     assert whole.equal(pieces)
+    assert state.keys() == after.keys()
     assert all(state[key].equal(after[key]) for key in state)
-    single, _ = folded(plugin.module, config, [trades[row : row + 1] for row in range(400)])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_trade_at_a_time_gives_the_same_ends(name):
+    plugin = plugins.load("bars", name)
+    config, trades = example(plugin.config), random_trades(5, 1_500)
+    whole, state = folded(plugin.module, config, [trades])
+    single, after = folded(plugin.module, config, [trades[row : row + 1] for row in range(len(trades))])
     assert whole.equal(single)
+    assert all(state[key].equal(after[key]) for key in state)
 
 
 @pytest.mark.parametrize("name", NAMES)
