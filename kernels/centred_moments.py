@@ -11,12 +11,19 @@ import numpy as np
 import torch
 from numba import cuda
 
-from kernels._int128 import add, scale
-from kernels._op import SIMULATED, jit, launch, new_rows, require
-from kernels.bar_sums import COUNT, HIGH, LOW, S1, S2, S3, S4, K
+from kernels._bar_columns import COUNT, HIGH, LOW, S1, S2, S3, S4, K
+from kernels._blocks import NO_ROW
+from kernels._int128 import multiply, scale
+from kernels._op import SIMULATED, jit, launch, new_filled, new_rows, require
+from kernels._powers import narrow_recentred, recentred
+from kernels._spread import spread
 
 MOMENTS = ("shift", "t1", "t2_hi", "t2_lo", "t3_hi", "t3_lo", "t4_hi", "t4_lo")
-WIDEST = 2.0**126
+# The largest span whose square is below 2^63.
+WIDEST_SPAN = 3_037_000_499
+# A bar of less span and fewer trades has power sums of 64 bits, about its open and its mean: 2^14 x (2^12)^4 = 2^62.
+NARROW, FEW = 1 << 12, 1 << 14
+BARS_PER_THREAD = 1 << 14
 THREADS = 4 if SIMULATED else 128
 
 
@@ -30,72 +37,65 @@ def centred_moments(
     Raises:
         ValueError: a bar whose count x (high - low)^4 is 2^126 or more.
     """
-    sums = require("centred_moments", "sums", sums, torch.int64, K, None)
-    _check_bounds(sums)
-    return _centred_moments(sums)
+    return _centred_moments(require("centred_moments", "sums", sums, torch.int64, K, None))
 
 
-def _check_bounds(sums: torch.Tensor) -> None:
-    span = (sums[HIGH] - sums[LOW]).double()
-    wide = torch.nonzero(sums[COUNT] * (span * span) * (span * span) >= WIDEST)
-    if len(wide):
-        bar = int(wide[0])
+def _refuse_wide(sums, bar: int) -> None:
+    if bar != NO_ROW:
         raise ValueError(
-            f"centred_moments: bar {bar} spans {int(span[bar])} ticks over {int(sums[COUNT, bar])} trades; "
-            "count x span^4 must stay below 2^126: use a coarser price tick or shorter bars"
+            f"centred_moments: bar {bar} spans {int(sums[HIGH, bar] - sums[LOW, bar])} ticks over "
+            f"{int(sums[COUNT, bar])} trades; count x span^4 must stay below 2^126: use a coarser price tick or "
+            "shorter bars"
         )
 
 
 @jit
-def add_scaled(high, low, word_high, word_low, factor):
-    """Return (high, low) + word x factor."""
-    more_high, more_low = scale(word_high, word_low, factor)
-    return add(high, low, more_high, more_low)
-
-
-@jit
-def recentred(n, s1, s2h, s2l, s3h, s3l, s4h, s4l, c):
-    """Return (s1, s2_hi, s2_lo, ..., s4_lo) of d + c, given n and those of d."""
-    s1h, nh = s1 >> 63, 0
-    # Horner in c: t2 = s2 + c (2 s1 + c n), and so on; each step is one 128-bit multiply and add.
-    h, w = add_scaled(*scale(s1h, s1, 2), nh, n, c)
-    t2h, t2l = add_scaled(s2h, s2l, h, w, c)
-    h, w = add_scaled(*scale(s1h, s1, 3), nh, n, c)
-    h, w = add_scaled(*scale(s2h, s2l, 3), h, w, c)
-    t3h, t3l = add_scaled(s3h, s3l, h, w, c)
-    h, w = add_scaled(*scale(s1h, s1, 4), nh, n, c)
-    h, w = add_scaled(*scale(s2h, s2l, 6), h, w, c)
-    h, w = add_scaled(*scale(s3h, s3l, 4), h, w, c)
-    t4h, t4l = add_scaled(s4h, s4l, h, w, c)
-    return s1 + n * c, t2h, t2l, t3h, t3l, t4h, t4l
+def too_wide(n, span):
+    """Return whether n x span^4 is 2^126 or more."""
+    if span > WIDEST_SPAN:
+        return n > 0
+    high, low = multiply(span * span, span * span)
+    over, rest = multiply(high, n)
+    total, _ = scale(high, low, n)
+    return over != 0 or rest < 0 or total < 0 or total >= 1 << 62
 
 
 @jit
 def spec(sums, bar, out):
-    """Write the moments of one bar to out[:, bar]."""
+    """Write the moments of one bar to out[:, bar]; return False where they would not be exact."""
     for row in range(8):
         out[row, bar] = 0
-    n, s1 = sums[COUNT, bar], sums[S1, bar]
+    n, s1, span = sums[COUNT, bar], sums[S1, bar], sums[HIGH, bar] - sums[LOW, bar]
     if n == 0:
-        return
-    s2h, s2l, s3h, s3l = sums[S2, bar], sums[S2 + 1, bar], sums[S3, bar], sums[S3 + 1, bar]
+        return True
     c = (2 * s1 + n) // (2 * n)
     out[0, bar] = c
-    out[1, bar], out[2, bar], out[3, bar], out[4, bar], out[5, bar], out[6, bar], out[7, bar] = recentred(
-        n, s1, s2h, s2l, s3h, s3l, sums[S4, bar], sums[S4 + 1, bar], -c
-    )
+    s2h, s2l, s3h, s3l = sums[S2, bar], sums[S2 + 1, bar], sums[S3, bar], sums[S3 + 1, bar]
+    s4h, s4l = sums[S4, bar], sums[S4 + 1, bar]
+    if span < NARROW and n < FEW:
+        t1, t2h, t2l, t3h, t3l, t4h, t4l = narrow_recentred(n, s1, s2l, s3l, s4l, -c)
+    else:
+        t1, t2h, t2l, t3h, t3l, t4h, t4l = recentred(n, s1, s2h, s2l, s3h, s3l, s4h, s4l, -c)
+    out[1, bar], out[2, bar], out[3, bar], out[4, bar] = t1, t2h, t2l, t3h
+    out[5, bar], out[6, bar], out[7, bar] = t3l, t4h, t4l
+    return span < NARROW or not too_wide(n, span)
 
 
 @jit
-def _all_bars(sums, out):
-    for bar in range(sums.shape[1]):
-        spec(sums, bar, out)
+def _some_bars(sums, out, low, high):
+    wide = NO_ROW
+    for bar in range(low, high):
+        if not spec(sums, bar, out):
+            wide = min(wide, bar)
+    return wide
 
 
 @torch.library.custom_op("gpu_pipeline::centred_moments", mutates_args=(), device_types="cpu")
 def _centred_moments(sums: torch.Tensor) -> torch.Tensor:
-    out = np.empty((8, sums.shape[1]), np.int64)
-    _all_bars(sums.numpy(), out)
+    table, wide = sums.numpy(), [NO_ROW]
+    out = np.empty((8, table.shape[1]), np.int64)
+    spread(lambda low, high: wide.append(_some_bars(table, out, low, high)), table.shape[1], BARS_PER_THREAD)
+    _refuse_wide(table, min(wide))
     return torch.from_numpy(out)
 
 
@@ -111,14 +111,15 @@ def _(sums):
 
 def launch_centred_moments(sums):
     """Run the kernel on torch's current stream, or in the simulator on numpy arrays; return [8, B]."""
-    out = new_rows(sums, 8, sums.shape[1])
-    launch(_moments_kernel, -(-sums.shape[1] // THREADS), THREADS, sums, out)
+    out, wide = new_rows(sums, 8, sums.shape[1]), new_filled(sums, NO_ROW)
+    launch(_moments_kernel, -(-sums.shape[1] // THREADS), THREADS, sums, out, wide)
+    _refuse_wide(sums, int(wide[0]))
     return out
 
 
 @cuda.jit
-def _moments_kernel(sums, out):
+def _moments_kernel(sums, out, wide):
     """One thread per bar."""
     bar = cuda.grid(1)
-    if bar < sums.shape[1]:
-        spec(sums, bar, out)
+    if bar < sums.shape[1] and not spec(sums, bar, out):
+        cuda.atomic.min(wide, 0, bar)

@@ -199,6 +199,25 @@ def test_centred_moments_at_the_bound_and_past_it():
         centred_moments(sums)
 
 
+@given(span=st.one_of(st.integers(0, 2**63 - 1), st.integers(2**30, 2**33)), count=st.integers(1, 2**62))
+def test_the_bound_of_the_moments_is_exact(span, count):
+    for n in {count, 1, max(1, 2**126 // max(1, span**4)), 2**126 // max(1, span**4) + 1}:
+        if n < 2**63:
+            assert moments_module.too_wide(n, span) == (n * span**4 >= 2**126)
+
+
+def test_moments_of_narrow_and_wide_bars_are_the_definition_in_every_thread(monkeypatch):
+    monkeypatch.setattr(moments_module, "BARS_PER_THREAD", 2)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    trades = random_trades(np.random.default_rng(21), 4000, 1)
+    step = np.random.default_rng(22).choice([0, 1, -3, 4094, 4095, -4096, 2**20], 4000)
+    trades[1] = (step + np.arange(4000) // 500).tolist()
+    ends = [1, 3, 3, 40, 700, 702, 2000, 3999]
+    sums, _ = bar_sums(*tensors(trades), torch.tensor(ends), 0, NOTHING)
+    bars = [central(trades[1][a:b]) if b > a else [0] * len(MOMENTS) for a, b in itertools.pairwise([0, *ends])]
+    assert centred_moments(sums).T.tolist() == bars
+
+
 @given(a=st.integers(-(2**127), 2**127 - 1), b=st.integers(-(2**127), 2**127 - 1), c=st.integers(-(2**63), 2**63 - 1))
 def test_128_bit_arithmetic_is_pythons(a, b, c):
     wrap = 2**128

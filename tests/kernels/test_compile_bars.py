@@ -21,7 +21,7 @@ KERNELS = {
     "time_count": (time_ends._count_kernel, (ROWS, int64, ROWS, ROWS, ROWS, ROWS)),
     "time_write": (time_ends._write_kernel, (ROWS, int64, ROWS, ROWS, ROWS, ROWS)),
     "bar_sums": (bar_sums._bar_kernel, (*TRADES, ROWS, int64, ROWS, TABLE, ROWS)),
-    "centred_moments": (centred_moments._moments_kernel, (TABLE, TABLE)),
+    "centred_moments": (centred_moments._moments_kernel, (TABLE, TABLE, ROWS)),
 }
 
 
