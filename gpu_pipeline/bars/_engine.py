@@ -71,15 +71,9 @@ def parts(cluster: Cluster, tasks: Sequence[Task], flush: bool, beat: Callable[[
 
     Raises:
         InputError: a file is damaged, or a threshold does not fit its scales.
-        EnvironmentProblem: workers die on the same file again and again, or the cluster goes away.
+        EnvironmentProblem: workers die on the same file again and again.
     """
-    from distributed import CancelledError
-    from distributed.comm import CommClosedError
-
-    try:
-        yield from _Schedule(cluster, tasks, flush, beat).run()
-    except (CancelledError, CommClosedError) as error:
-        raise EnvironmentProblem("engine: the cluster went away; start it again, then the same command") from error
+    return _Schedule(cluster, tasks, flush, beat).run()
 
 
 class _Schedule:

@@ -50,17 +50,22 @@ def open_cluster(engine: EngineSection, device: torch.device, scratch: Path, fil
         files: how many files there are: more workers than that are not started.
 
     Raises:
-        EnvironmentProblem: dask or dask-cuda is missing, the scheduler does not answer or has no workers, or a worker
-            has other code, no GPU, or does not see the folder.
+        EnvironmentProblem: dask or dask-cuda is missing, the scheduler does not answer, has no workers or goes away, or
+            a worker has other code, no GPU, or does not see the folder.
     """
     stack = ExitStack()
     stack.enter_context(_quiet())
+    from distributed import CancelledError
+    from distributed.comm import CommClosedError
+
     try:
         # Workers inherit the blocked signal: Ctrl-C is for this process alone, which closes them.
         with _blocked(signal.SIGINT):
             client = _client(engine, device, scratch, files, stack)
         slots = _check_workers(client, device, scratch)
         yield Cluster(client, slots, torch.device(device.type))
+    except (CancelledError, CommClosedError) as error:
+        raise EnvironmentProblem("engine: the cluster went away; start it again, then the same command") from error
     finally:
         with _blocked(signal.SIGINT, signal.SIGTERM):
             stack.close()
@@ -184,18 +189,21 @@ def _on_workers(client: Any, folder: str) -> dict[str, Answer]:
 
 def _check_workers(client: Any, device: torch.device, scratch: Path) -> int:
     """How many tasks the workers run at a time."""
+    from distributed.comm import CommClosedError
+
     own = probe(str(scratch))
     try:
         answers = _on_workers(client, str(scratch))
-        slots = sum(client.nthreads().values())
-    except Exception as error:
-        rule = f"engine: a worker cannot run this project's code ({type(error).__name__}: {error})"
+    except CommClosedError:
+        raise
+    except Exception as error:  # dask hands on what a worker raised while it looked for the code as a bare Exception
+        rule = f"engine: a worker cannot run this project's code ({str(error).splitlines()[0]})"
         raise EnvironmentProblem(f"{rule}; install the same version where the workers run") from error
     for worker, answer in answers.items():
         wrong = _what_lacks(answer, own, device, scratch)
         if wrong:
             raise EnvironmentProblem(f"engine: worker {worker} {wrong}")
-    return int(slots)
+    return int(sum(client.nthreads().values()))
 
 
 def _what_lacks(answer: Answer, own: Answer, device: torch.device, scratch: Path) -> str | None:

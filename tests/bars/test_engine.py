@@ -6,6 +6,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
@@ -293,15 +294,42 @@ def test_workers_that_cannot_do_it_are_named(tmp_path, address, monkeypatch):
     ):
         pass
 
-    def fail(client, folder):
-        raise ModuleNotFoundError("No module named 'gpu_pipeline'")
-
-    monkeypatch.setattr(cluster_module, "_on_workers", fail)
     with (
-        pytest.raises(EnvironmentProblem, match=r"cannot run this project's code \(ModuleNotFoundError: No module"),
+        pytest.raises(
+            EnvironmentProblem, match=r"cannot run this project's code \(ModuleNotFoundError\(.*; install the"
+        ),
+        failing(monkeypatch, Exception("ModuleNotFoundError(\"No module named 'gpu_pipeline'\")\nmore")),
         open_cluster(engine, CPU, tmp_path, 1),
     ):
         pass
+
+
+@contextmanager
+def failing(monkeypatch, error):
+    """Workers answer the probe with an error."""
+
+    def fail(client, folder):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cluster_module, "_on_workers", fail)
+        yield
+
+
+def test_a_cluster_that_goes_away_is_one_line(tmp_path, address, monkeypatch):
+    from distributed import CancelledError
+    from distributed.comm import CommClosedError
+
+    engine = EngineSection(name="dask", scheduler=address)
+    rule = "^engine: the cluster went away; start it again, then the same command$"
+    with (
+        pytest.raises(EnvironmentProblem, match=rule),
+        failing(monkeypatch, CommClosedError("closed")),
+        open_cluster(engine, CPU, tmp_path, 1),
+    ):
+        pass
+    with pytest.raises(EnvironmentProblem, match=rule), open_cluster(engine, CPU, tmp_path, 1):
+        raise CancelledError("make-1")
 
 
 def test_missing_packages_are_one_line(tmp_path, monkeypatch):
