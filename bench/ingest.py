@@ -32,13 +32,14 @@ def cases(device: torch.device, tiny: bool) -> Iterator[Case]:
     shape, resident = f"{words(rows)} trades", rows * RESIDENT_BYTES
 
     def load() -> Trades:
-        return Trades.concat(list(_trade_files.load(folder, SYMBOL, device)))
+        return _trade_files.load_all(folder, SYMBOL, device)
 
     def read() -> Trades:
         return read_trades(folder / "foreign.parquet", symbol=SYMBOL.name, device=device.type)
 
     def bars() -> object:
-        return make_resolutions(load(), "dollar", threshold=threshold, time=["1min"])
+        chunks = _trade_files.load(folder, SYMBOL, device)
+        return make_resolutions(chunks, "dollar", threshold=threshold, time=["1min"])
 
     def case(op: str, call: object, file: int) -> Case:
         return Case(op, "ours", f"{shape}, {file / rows:.1f} bytes each", rows, "trades", call, file + resident)
