@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import pytest
-from numba import boolean, int64
+from numba import boolean, float64, int64
 
-from kernels import book_replay, book_sequence
+from kernels import book_replay, book_sequence, depth
 
 ROWS = int64[::1]
 TABLE = int64[:, ::1]
 BOOKS = (int64[:, :, :, ::1], int64[:, :, ::1])
 KERNELS = {
+    "depth": (
+        depth._depth_kernel,
+        (ROWS, ROWS, ROWS, ROWS, ROWS, ROWS, int64, float64[:, :, ::1], TABLE, ROWS),
+    ),
     "book_replay": (
         book_replay._walk_kernel,
         (TABLE, ROWS, ROWS, TABLE, int64, int64, *BOOKS, TABLE, ROWS, ROWS, ROWS, ROWS, TABLE),

@@ -127,8 +127,8 @@ def test_threads_do_not_change_a_bit():
 
 
 def test_opcheck():
-    bins, rows = torch.tensor([2]), torch.tensor([0, 0])
-    torch.library.opcheck(torch.ops.gpu_pipeline.depth_tensor, (*flat([([(9, 1)], [(10, 2)])]), rows, 1, bins))
+    call = (*flat([([(9, 1)], [(10, 2)])]), torch.tensor([0, 0]), 1, [2])
+    torch.library.opcheck(torch.ops.gpu_pipeline.depth_tensor, call)
 
 
 @pytest.mark.parametrize(
@@ -137,16 +137,21 @@ def test_opcheck():
         ({"near_levels": 0}, "at least one level or bin must be asked for, got near_levels 0"),
         ({"near_levels": -1, "bin_sizes": [1]}, "at least one level or bin must be asked for, got near_levels -1"),
         ({"bin_sizes": [2, 0]}, r"every bin must hold at least 1 level, got bin_sizes \[2, 0\]"),
-        ({"offsets": torch.tensor([0, 3])}, "offsets must run from 0 to the 2 rows, got 0 to 3"),
+        ({"offsets": torch.tensor([0, 3])}, "offsets must never fall and stay within the rows; broken at index 0"),
+        ({"offsets": torch.tensor([-1, 2])}, "offsets must never fall .* index 0"),
         (
-            {"offsets": torch.tensor([0, 3, 2]), "bid_count": torch.tensor([1, 0])},
-            "offsets must never fall; .* index 1",
+            {"offsets": torch.tensor([0, 2, 1]), "bid_count": torch.tensor([1, 0]), "rows": torch.tensor([0, 1])},
+            "offsets must never fall .* index 1",
         ),
-        ({"bid_count": torch.tensor([3])}, "bid_count must be between 0 and the snapshot's rows"),
-        ({"rows": torch.tensor([0, 1])}, "rows must be -1 or one of the 1 snapshots; broken at index 1"),
-        ({"price_ticks": torch.tensor([9, -(2**53)])}, r"price_ticks must be below 2\^53"),
+        ({"bid_count": torch.tensor([3])}, "bid_count must be between 0 and the snapshot's rows; broken at index 0"),
+        ({"bid_count": torch.tensor([-1])}, "bid_count must be between 0 and the snapshot's rows"),
+        ({"rows": torch.tensor([0, 1])}, "rows must be -1 or the number of a snapshot; broken at index 1"),
+        ({"rows": torch.tensor([0, 0, -2])}, "rows must be -1 .* broken at index 2"),
+        ({"price_ticks": torch.tensor([9, -(2**53)])}, r"price_ticks must be below 2\^53 .* index 1"),
+        ({"price_ticks": torch.tensor([-(2**63), 9])}, r"price_ticks must be below 2\^53 .* index 0"),
         ({"quantity_lots": torch.tensor([2**53, 1])}, r"quantity_lots must be in \[0, 2\^53\); .* index 0"),
         ({"quantity_lots": torch.tensor([1, -1])}, r"quantity_lots must be in \[0, 2\^53\); .* index 1"),
+        ({"quantity_lots": torch.tensor([1, -1]), "near_levels": 0, "bin_sizes": [3]}, "quantity_lots .* index 1"),
         (
             {
                 "bid_count": torch.tensor([2]),
@@ -154,7 +159,7 @@ def test_opcheck():
                 "bin_sizes": [2],
                 "quantity_lots": torch.tensor([BIG] * 2),
             },
-            r"quantity of a bin must be below 2\^53",
+            r"quantity of a bin must be below 2\^53; use a coarser lot; broken at grid time 0",
         ),
     ],
 )
@@ -166,28 +171,77 @@ def test_what_is_refused(change, words):
         depth_tensor(**call)
 
 
-def launched(snapshots, rows, near, bins):
-    rows, bins = np.array(rows, np.int64), np.array(bins, np.int64)
-    depth = np.full((len(rows), near + len(bins), 4), -99.0)
-    beyond = np.full((len(rows), 2), -99)
-    module.launch([x.numpy() for x in flat(snapshots)] + [rows], near, bins, depth, beyond)
-    return depth, beyond
+def launched(book, rows, near, bins, lanes=None):
+    """Run the kernel, and the plain loop, in the simulator's process; both with the faults that they found."""
+    book = [np.asarray(x) for x in (*book, np.array(rows, np.int64))]
+    edges = np.array(module._edges(near, bins, len(book[0])))
+    made = [(np.full((len(rows), near + len(bins), 4), -99.0), np.full((len(rows), 2), -99)) for _ in range(2)]
+    found = module.launch(book, edges, lanes or module.lanes_of(bins), *made[0])
+    wanted = module.spec(*book, edges, *made[1], 0, len(rows))
+    return made, found.tolist(), wanted.tolist()
 
 
 @pytest.mark.sim
 @pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
 @pytest.mark.parametrize("times", [0, 1, 2, 3, 5])
-@pytest.mark.parametrize(("near", "bins"), [(2, []), (0, [2, 3]), (1, [2, 1, 4])])
+@pytest.mark.parametrize(("near", "bins"), [(2, []), (0, [2, 3]), (1, [2, 1, 4]), (6, [1]), (3, [9, 7, 1, 1, 2])])
 def test_the_cuda_kernel_is_the_rule(times, near, bins):
     random = np.random.default_rng(times)
     bids = [(2**50 - 2**40 * level, int(random.integers(0, 2**40))) for level in range(6)]
-    asks = [(2**50 + 3 * level, int(random.integers(0, 5))) for level in range(1, 4)]
-    snapshots = [(bids, asks), ([], asks[:1]), (bids[:2], [])]
-    rows = random.integers(-1, 3, times).tolist()
-    depth, beyond = launched(snapshots, rows, near, bins)
+    asks = [(2**50 + 3 * level, int(random.integers(0, 5))) for level in range(1, 23)]
+    snapshots = [(bids, asks), ([], asks[:1]), (bids[:2], []), (bids, asks[:5])]
+    rows = random.integers(-1, 4, times).tolist()
     wanted, rest = brute(snapshots, rows, near, bins)
-    np.testing.assert_allclose(depth, wanted, rtol=4e-16)
-    assert np.array_equal(beyond, rest)
+    for lanes in (1, 2, 4):
+        (ours, plain), *faults = launched([x.numpy() for x in flat(snapshots)], rows, near, bins, lanes)
+        assert all(np.array_equal(one, other, equal_nan=True) for one, other in zip(ours, plain, strict=True))
+        np.testing.assert_allclose(ours[0], wanted, rtol=4e-16)
+        assert np.array_equal(ours[1], rest)
+        assert faults == [[module.NO_ROW] * module.KINDS] * 2
+
+
+@pytest.mark.sim
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+@pytest.mark.parametrize(
+    ("change", "kind", "where"),
+    [
+        ((4, 2, 7), module.ROWS, 2),
+        ((4, 1, -2), module.ROWS, 1),
+        ((2, 2, 9), module.OFFSETS, 1),
+        ((2, 1, 9), module.OFFSETS, 0),
+        ((3, 1, 5), module.COUNT, 1),
+        ((3, 0, -1), module.COUNT, 0),
+        ((0, 1, 2**53), module.LEVEL, 1),
+        ((0, 5, -(2**63)), module.LEVEL, 5),
+        ((1, 7, -1), module.LEVEL, 7),
+        ((1, 6, 2**53), module.LEVEL, 6),
+        ((1, slice(4, 8), 2**52), module.BIN, 1),
+    ],
+)
+def test_the_kernel_finds_the_faults_that_the_plain_loop_finds(change, kind, where):
+    column, index, value = change
+    book = [np.arange(8), np.ones(8, np.int64), np.array([0, 4, 8]), np.array([2, 0]), np.array([0, 1, 1])]
+    book[column][index] = value
+    _, found, wanted = launched(book[:4], book[4].tolist(), 1, [1, 4])
+    assert found == wanted and found[kind] == where
+
+
+@pytest.mark.sim
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+@pytest.mark.parametrize(("count", "fault"), [(513, module.BEYOND), (511, None)])
+def test_lots_beyond_the_bins_do_not_wrap(count, fault):
+    book = [np.arange(count + 1), np.full(count + 1, BIG), np.array([0, count + 1]), np.array([0])]
+    (_, (_, beyond)), found, wanted = launched(book, [0], 1, [])
+    assert found == wanted
+    if fault is None:
+        assert beyond.tolist() == [[0, count * BIG]] and set(found) == {module.NO_ROW}
+    else:
+        assert found[fault] == 0
+
+
+def test_bins_share_threads_by_their_size():
+    sizes = {(): 1, (1,): 1, (7,) * 3: 1, (8,) * 10: min(2, module.LANES), (10**6,): module.LANES}
+    assert {bins: module.lanes_of(bins) for bins in sizes} == sizes
 
 
 @pytest.mark.gpu
