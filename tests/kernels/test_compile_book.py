@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 from numba import boolean, float64, int64
 
-from kernels import book_replay, book_sequence, depth
+from kernels import book_faults, book_replay, book_sequence, depth
 
 ROWS = int64[::1]
 TABLE = int64[:, ::1]
 BOOKS = (int64[:, :, :, ::1], int64[:, :, ::1])
 KERNELS = {
+    "book_faults": (book_faults._faults_kernel, (ROWS,) * 6),
     "depth": (
         depth._depth_kernel,
         (ROWS, ROWS, ROWS, ROWS, ROWS, ROWS, int64, float64[:, :, ::1], TABLE, ROWS),
