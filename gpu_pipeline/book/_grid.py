@@ -1,4 +1,8 @@
-"""Which snapshot a grid time sees, and how old it is (DESIGN 4.5)."""
+"""The grid that cells lie on, and the books that they see (DESIGN 4.5).
+
+A cell at grid time g shows what was known at its moment, g + tolerance: changes of the book that the venue dates up to
+then and that had arrived by then.
+"""
 
 from __future__ import annotations
 
@@ -6,59 +10,60 @@ from dataclasses import dataclass
 
 import torch
 
-from gpu_pipeline.core.schema import BookSnapshots, Tensor
+from gpu_pipeline.core.schema import Tensor
 
 
 @dataclass(frozen=True)
-class Cells:
-    """A fixed grid beside the snapshots that its cells see.
+class Grid:
+    """Distance of the cells, how long each waits, and the oldest book that may stand for one."""
+
+    cadence_ns: int
+    tolerance_ns: int
+    max_gap_ns: int
+
+    def first_at(self, time_ns: int) -> int:
+        """Number of the first cell whose moment is at or after a time."""
+        return -(-(time_ns - self.tolerance_ns) // self.cadence_ns)
+
+    def moment(self, cell: int) -> int:
+        """The moment of a cell."""
+        return cell * self.cadence_ns + self.tolerance_ns
+
+    def moments(self, first: int, until_ns: int, device: torch.device, *, closed: bool) -> Tensor:
+        """[T] moments of the cells from number `first` on that lie before a time, or at it too where `closed`."""
+        stop = self.first_at(until_ns + int(closed))
+        return torch.arange(first, max(stop, first), device=device) * self.cadence_ns + self.tolerance_ns
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Books, and which of them each of T cells sees.
 
     Attributes:
-        time_ns: [T] int64, multiples of the cadence.
-        known_ns: [T] int64, time + tolerance.
-        rows: [T] int64, the snapshot of a cell; -1 where none is known, or only one older than the longest gap.
-        age_ns: [T] int64, known_ns less the snapshot's time; -1 where no snapshot is known yet.
-        filled: [T] bool, True where the snapshot is older than the cadence but not older than the longest gap.
+        price_ticks: [R] int64.
+        quantity_lots: [R] int64.
+        offsets: [S+1] int64.
+        bid_count: [S] int64.
+        rows: [T] int64, the book of a cell; -1 where none is known or the one that is known has no level.
+        time_ns: [T] int64, the time of the book's last change; -1 where nothing is known yet.
     """
 
-    time_ns: Tensor
-    known_ns: Tensor
+    price_ticks: Tensor
+    quantity_lots: Tensor
+    offsets: Tensor
+    bid_count: Tensor
     rows: Tensor
-    age_ns: Tensor
-    filled: Tensor
+    time_ns: Tensor
+
+    @property
+    def crossed(self) -> Tensor:
+        """[S] bool: the best bid is at or above the best ask."""
+        return at_or_above(self.price_ticks, self.offsets, self.bid_count)
 
 
-def cells(snapshots: BookSnapshots, cadence_ns: int, tolerance_ns: int, max_gap_ns: int) -> Cells:
-    """The grid from the first snapshot's cell to the last one's: no later snapshot can change a cell of it.
-
-    A cell at g sees the last snapshot with time <= g + tolerance among those known by then.
-    """
-    time_ns = _grid(snapshots.time_ns, cadence_ns, tolerance_ns)
-    known_ns = time_ns + tolerance_ns
-    rows = _last_known(snapshots, known_ns)
-    at = rows.clamp(min=0)
-    age_ns = torch.where(rows >= 0, known_ns - snapshots.time_ns[at], -1) if len(snapshots) else rows
-    filled = (age_ns > cadence_ns) & (age_ns <= max_gap_ns)
-    rows = torch.where(age_ns > max_gap_ns, -1, rows)
-    return Cells(time_ns, known_ns, rows, age_ns, filled)
-
-
-def _grid(time_ns: Tensor, cadence_ns: int, tolerance_ns: int) -> Tensor:
-    if not len(time_ns):
-        return time_ns.clone()
-    first = -(-(int(time_ns[0]) - tolerance_ns) // cadence_ns)
-    last = (int(time_ns[-1]) - tolerance_ns) // cadence_ns
-    return torch.arange(first, last + 1, device=time_ns.device) * cadence_ns
-
-
-def _last_known(snapshots: BookSnapshots, moment_ns: Tensor) -> Tensor:
-    """The last snapshot whose time and known time are both at or before each moment; -1 where there is none.
-
-    Known times may fall (feeds are delayed differently): the last one in snapshot order counts, not the last to arrive.
-    """
-    if not len(snapshots):
-        return torch.full_like(moment_ns, -1)
-    seen_ns, order = torch.maximum(snapshots.time_ns, snapshots.known_ns).sort(stable=True)
-    latest = order.cummax(0).values
-    count = torch.searchsorted(seen_ns, moment_ns, right=True)
-    return torch.where(count > 0, latest[(count - 1).clamp(min=0)], -1)
+def at_or_above(price_ticks: Tensor, offsets: Tensor, bid_count: Tensor) -> Tensor:
+    """[S] bool: both sides are there, and the best bid is at or above the best ask."""
+    made = torch.zeros(len(bid_count), dtype=torch.bool, device=bid_count.device)
+    which = torch.nonzero((bid_count > 0) & (bid_count < offsets.diff()))[:, 0]
+    made[which] = price_ticks[offsets[which]] >= price_ticks[offsets[which] + bid_count[which]]
+    return made
