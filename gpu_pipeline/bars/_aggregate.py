@@ -5,12 +5,17 @@ No op is fused, reduced or reordered, so a device, a chunking or a batch size ca
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
 import torch
 
 from gpu_pipeline.core.schema import BAR_COLUMNS, Bars, Scale, Symbol, Tensor
 from kernels import bar_sums
 from kernels.centred_moments import MOMENTS, centred_moments
 
+TILE_BARS = 8192
 _TWO_64 = 18446744073709551616.0
 COPIED = {
     "open_timestamp": bar_sums.FIRST_TIME,
@@ -41,11 +46,28 @@ def to_bars(
     Raises:
         ValueError: a bar spans so many ticks that its moments are not exact.
     """
-    columns = {column: sums[row].clone() for column, row in COPIED.items()}
-    columns |= {column: symbol.price.to_float(sums[row]) for column, row in PRICES.items()}
-    columns |= _amounts(sums, symbol, columns["close"]) | _taker(sums, symbol, has_side) | _moments(sums, symbol)
+    parts = _in_tiles(partial(_columns, symbol, has_side), sums, centred_moments(sums))
+    columns = parts[0] if len(parts) == 1 else {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     columns["is_partial"] = torch.full((sums.shape[1],), is_partial, device=sums.device)
     return Bars(symbol, name, {column: columns[column] for column in BAR_COLUMNS}, has_side=has_side)
+
+
+def _in_tiles(
+    work: Callable[[Tensor, Tensor], dict[str, Tensor]], sums: Tensor, words: Tensor
+) -> list[dict[str, Tensor]]:
+    """On the CPU tile by tile, on all cores: what one column leaves in the cache the next one finds there."""
+    bars = sums.shape[1]
+    if sums.device.type != "cpu" or bars <= TILE_BARS:
+        return [work(sums, words)]
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        return list(pool.map(work, sums.split(TILE_BARS, 1), words.split(TILE_BARS, 1)))
+
+
+def _columns(symbol: Symbol, has_side: bool, sums: Tensor, words: Tensor) -> dict[str, Tensor]:
+    columns = {column: sums[row].clone() for column, row in COPIED.items()}
+    columns |= {column: symbol.price.to_float(sums[row]) for column, row in PRICES.items()}
+    columns |= _amounts(sums, symbol, columns["close"]) | _taker(sums, symbol, has_side)
+    return columns | _moments(sums, words, symbol)
 
 
 def _amounts(sums: Tensor, symbol: Symbol, close: Tensor) -> dict[str, Tensor]:
@@ -77,13 +99,13 @@ def _taker(sums: Tensor, symbol: Symbol, has_side: bool) -> dict[str, Tensor]:
     return dict(zip(names, columns, strict=True))
 
 
-def _moments(sums: Tensor, symbol: Symbol) -> dict[str, Tensor]:
+def _moments(sums: Tensor, moments: Tensor, symbol: Symbol) -> dict[str, Tensor]:
     """Mean, population standard deviation, skewness and excess kurtosis of the trade prices.
 
     With t_k the exact sums of (price - c)^k about a tick c near the mean and e = t1 / n (|e| <= 1/2), the central
     moments are m2 = t2/n - e^2, m3 = t3/n - 3 e t2/n + 2 e^3, m4 = t4/n - 4 e t3/n + 6 e^2 t2/n - 3 e^4.
     """
-    words = dict(zip(MOMENTS, centred_moments(sums), strict=True))
+    words = dict(zip(MOMENTS, moments, strict=True))
     count = sums[bar_sums.COUNT].double().clamp(min=1.0)
     e = words["t1"].double() / count
     p2, p3, p4 = (wide(words[f"t{power}_hi"], words[f"t{power}_lo"]) / count for power in (2, 3, 4))

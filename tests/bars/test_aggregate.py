@@ -12,6 +12,7 @@ import pytest
 import torch
 from scipy import stats
 
+from gpu_pipeline.bars import _aggregate
 from gpu_pipeline.bars._make import make_bars
 from gpu_pipeline.core.schema import BAR_COLUMNS, Symbol
 from tests.bars.exact import check
@@ -35,6 +36,17 @@ def day(market_data: Path):
     trades = real_day(market_data)
     bars = make_bars(trades, threshold=50_000)
     return trades, bars, inside(trades, bars)
+
+
+@pytest.mark.parametrize("tile", [1, 7, 4_096])
+def test_tiles_of_bars_change_no_bit(day, monkeypatch, tile):
+    trades, _, _ = day
+    few = make_bars(trades[:8_000], threshold=5_000)
+    monkeypatch.setattr(_aggregate, "TILE_BARS", tile)
+    again = make_bars(trades[:8_000], threshold=5_000)
+    assert len(again) > 600
+    for name in BAR_COLUMNS:
+        assert again.columns[name].numpy().tobytes() == few.columns[name].numpy().tobytes()
 
 
 def test_columns_are_the_documented_ones_in_order(day):
@@ -115,7 +127,7 @@ def test_every_column_is_exact_arithmetic_rounded_a_few_times():
 
 
 @pytest.mark.slow
-def test_every_column_is_exact_arithmetic_on_many_streams():
+def test_every_column_is_exact_arithmetic_on_many_streams(many_parts):
     assert sum(columns_of_stream(seed) for seed in range(250, 10_250)) > 28_000
 
 
@@ -131,7 +143,7 @@ def test_columns_stay_exact_for_any_spread(usual, spread, count):
 
 
 @pytest.mark.parametrize("symbol", ["fine", "tinier"])
-def test_a_bar_of_100_000_trades_over_a_wide_range_stays_exact(symbol):
+def test_a_bar_of_100_000_trades_over_a_wide_range_stays_exact(symbol, many_parts):
     draw = np.random.default_rng(5)
     own, usual = SYMBOLS[symbol]
     price = usual + draw.integers(0, 99_000_000, 100_000)
