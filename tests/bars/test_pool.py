@@ -252,3 +252,16 @@ def test_volumes_of_others_are_whole_lots_or_floats_in_row_order():
     unknown = pool_bars(others([1.0] * 3, [np.nan] * 3), 2)
     assert bool(unknown.vwap.isnan().all())
     assert (len(unknown), len(unknown.partial), bool(unknown.partial.is_partial[0])) == (1, 1, True)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("log_span", [6, 24])
+def test_cuda_is_the_cpu(log_span):
+    parts, _, symbol = drawn(1, log_span, 500)
+    bars = to_bars(parts, symbol, "x")
+    there = replace(bars, columns={name: column.cuda() for name, column in bars.columns.items()})
+    pooled = pool_bars(there, 7)
+    assert pooled.device.type == "cuda"
+    back = replace(pooled, columns={name: column.cpu() for name, column in pooled.columns.items()})
+    assert not unequal(back, pool_bars(bars, 7))
