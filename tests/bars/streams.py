@@ -41,14 +41,15 @@ def plain(trades: Trades) -> Market:
     return Market(*columns, trades.has_side, tick, lot, unit)
 
 
-def stream(seed: int, *, most: int = 200, huge: bool = True) -> Trades:
-    """An adversarial stream; without `huge` the sums over it stay below 2^63, as bars demand."""
+def stream(seed: int, *, rows: int | None = None, huge: bool = True) -> Trades:
+    """An adversarial stream of up to 200 trades, or `rows`; without `huge` sums over it stay below 2^63, as in bars."""
     draw = np.random.default_rng(seed)
     symbol, usual = SYMBOLS[str(draw.choice(list(SYMBOLS)))]
-    rows = int(draw.choice([0, 1, 2, 3, draw.integers(4, 21), draw.integers(21, 80), draw.integers(80, most + 1)]))
+    if rows is None:
+        rows = int(draw.choice([0, 1, 2, 3, draw.integers(4, 21), draw.integers(21, 80), draw.integers(80, 201)]))
     price = prices(draw, rows, usual)
     ceiling = LIMIT // (1 if symbol.inverse or not rows else int(price.max()))
-    quantity = lots(draw, rows, ceiling if huge else min(2**40, ceiling >> 8))
+    quantity = lots(draw, rows, ceiling if huge else min(2**40, ceiling >> max(8, rows.bit_length())))
     has_side = bool(draw.random() < 0.8)
     return trades_of(symbol, times(draw, rows), price, quantity, sides(draw, rows) & has_side, has_side=has_side)
 
@@ -119,10 +120,11 @@ def threshold(draw: Draw, amounts: Sequence[int], unit: Fraction) -> str:
     choices = [
         sum(window(draw, amounts)) + off,
         sum(window(draw, amounts)) // 2 + off,
+        sum(amounts) // int(draw.integers(1, 3_000)),
         max(amounts, default=1) // 35,
         int(draw.choice([1, 2, 1000, 5 * 10**12, 2**61, 2**62 - 1])),
     ]
-    units = min(max(1, int(choices[int(draw.integers(0, 4))])), 2**62 - 1)
+    units = min(max(1, int(choices[int(draw.integers(0, 5))])), 2**62 - 1)
     return decimal(units * unit - (unit / 4 if draw.random() < 0.2 else 0))
 
 

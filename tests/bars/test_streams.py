@@ -41,10 +41,10 @@ def folded(module: ModuleType, config: Any, trades: Trades, cuts: list[int]) -> 
     return ends, {key: value.tolist() for key, value in state.items()}
 
 
-def compare(name: str, seed: int) -> int:
+def compare(name: str, seed: int, rows: int | None = None) -> int:
     """One stream, whole, cut at random and (a short one) trade by trade; the number of its bars."""
     plugin, (oracle, options_of) = plugins.load("bars", name), oracle_of(name)
-    trades, draw = stream(seed), np.random.default_rng([seed, 1])
+    trades, draw = stream(seed, rows=rows), np.random.default_rng([seed, 1])
     market, rows = plain(trades), len(trades)
     options = options_of(draw, market)
     config = plugin.config(**options)
@@ -78,6 +78,22 @@ def test_bars_end_where_the_definition_says(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_bars_end_where_the_definition_says_on_many_streams(name):
     assert sum(compare(name, seed) for seed in range(FAST, FAST + MANY)) > 4 * MANY
+
+
+def long_streams(name: str, seeds: range) -> int:
+    return sum(compare(name, seed, rows=int(np.random.default_rng(seed).integers(4_000, 30_000))) for seed in seeds)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_long_streams_shared_among_threads_end_their_bars_where_the_definition_says(name, many_parts):
+    # Amounts that add up are the ones that threads share: a part whose guess is wrong is found by stream 15.
+    assert long_streams(name, range(25 if name in ("dollar", "volume") else 4)) > 500
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_many_long_streams_end_their_bars_where_the_definition_says(name, many_parts):
+    assert long_streams(name, range(8, 300)) > 30_000
 
 
 def learnt_bits(name: str, seed: int) -> bool:
@@ -145,13 +161,13 @@ def conserved(name: str, options: dict[str, Any], pieces: list[Trades], market: 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_resolution_holds_its_trades_and_loses_none(name):
+def test_every_resolution_holds_its_trades_and_loses_none(name, many_parts):
     assert sum(resolutions(name, seed) for seed in range(30)) > 100
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_every_resolution_holds_its_trades_on_many_streams(name):
+def test_every_resolution_holds_its_trades_on_many_streams(name, many_parts):
     assert sum(resolutions(name, seed) for seed in range(30, 630)) > 2_000
 
 
