@@ -51,17 +51,18 @@ def faults(raw: RawTrades) -> Tensor | None:
 
 def _checks(raw: RawTrades) -> list[tuple[int, Tensor]]:
     checks = [(1, raw.nulls.get("time_ns"))]
-    checks += _number_checks(raw.price, raw.nulls.get("price"), 2, zero_allowed=False)
-    checks += _number_checks(raw.quantity, raw.nulls.get("quantity"), 5, zero_allowed=True)
+    checks += number_checks(raw.price, raw.nulls.get("price"), 2, zero_allowed=False)
+    checks += number_checks(raw.quantity, raw.nulls.get("quantity"), 5, zero_allowed=True)
     checks += [(8, raw.nulls.get("trade_id")), (10, raw.nulls.get("is_buyer_maker"))]
     if raw.trade_id is not None:
         checks.append((9, raw.trade_id < 0))
     return sorted(((code, mask) for code, mask in checks if mask is not None), key=lambda check: check[0])
 
 
-def _number_checks(
+def number_checks(
     values: Values, null: Tensor | None, first: int, zero_allowed: bool
 ) -> list[tuple[int, Tensor | None]]:
+    """(code, mask of the rows that break the rule): missing or NaN `first`, infinite + 1, out of range + 2."""
     plain = values.units if isinstance(values, Units) else values
     low = plain >= 0 if zero_allowed else plain > 0
     good = low if isinstance(values, Units) else low & (plain < torch.inf)

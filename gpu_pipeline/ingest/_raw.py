@@ -102,15 +102,21 @@ class RawTrades:
     def __len__(self) -> int:
         return len(self.time_ns)
 
+    def nbytes(self) -> int:
+        """Bytes of its columns."""
+        columns = [column for name in TENSORS if (column := getattr(self, name)) is not None]
+        return sum(column.units.nbytes if isinstance(column, Units) else column.nbytes for column in columns)
+
     def map(self, change: Callable[[Tensor], Tensor]) -> RawTrades:
         """The same piece with every column passed through `change`, for example a selection of rows."""
         columns: dict[str, Any] = {
-            name: _mapped(value, change) for name in TENSORS if (value := getattr(self, name)) is not None
+            name: mapped(value, change) for name in TENSORS if (value := getattr(self, name)) is not None
         }
         return replace(self, **columns, nulls={name: change(null) for name, null in self.nulls.items()})
 
 
-def _mapped(value: Values, change: Callable[[Tensor], Tensor]) -> Values:
+def mapped(value: Values, change: Callable[[Tensor], Tensor]) -> Values:
+    """A column passed through `change`."""
     return replace(value, units=change(value.units)) if isinstance(value, Units) else change(value)
 
 
@@ -120,7 +126,7 @@ def joined(pieces: Sequence[RawTrades]) -> RawTrades:
     if len(pieces) == 1:
         return first
     named = [name for name in TENSORS if getattr(first, name) is not None]
-    columns: dict[str, Any] = {name: _joined([getattr(piece, name) for piece in pieces]) for name in named}
+    columns: dict[str, Any] = {name: join_values([getattr(piece, name) for piece in pieces]) for name in named}
     empty = sorted({name for piece in pieces for name in piece.nulls})
     nulls = {name: torch.cat([_null(piece, name) for piece in pieces]) for name in empty}
     shown = {name: text for piece in reversed(pieces) for name, text in piece.shown.items()}
@@ -132,7 +138,8 @@ def _null(piece: RawTrades, name: str) -> Tensor:
     return piece.nulls.get(name, none)
 
 
-def _joined(parts: Sequence[Values]) -> Values:
+def join_values(parts: Sequence[Values]) -> Values:
+    """Consecutive pieces of a column as one, at the finest of their steps."""
     units = [part for part in parts if isinstance(part, Units)]
     if not units:
         return torch.cat([part for part in parts if isinstance(part, Tensor)])

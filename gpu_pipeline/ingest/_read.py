@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain, groupby
 from pathlib import Path
@@ -13,22 +13,26 @@ from gpu_pipeline.core.config import SourceSection, SymbolOptions, check_values
 from gpu_pipeline.core.device import choose_device
 from gpu_pipeline.core.errors import InputError
 from gpu_pipeline.core.plugins import Options
-from gpu_pipeline.core.schema import BookSnapshots, Symbol, Tensor, Trades
+from gpu_pipeline.core.schema import BookEvents, BookSnapshots, Quotes, Symbol, Trades
 from gpu_pipeline.core.units import parse_instant
+from gpu_pipeline.ingest._book_sequence import RawBook
 from gpu_pipeline.ingest._clean import Rules, State, clean
-from gpu_pipeline.ingest._raw import TENSORS, RawTrades, ReadRequest, Units, joined
+from gpu_pipeline.ingest._quote_rows import RawQuotes
+from gpu_pipeline.ingest._raw import RawTrades, ReadRequest, Units, joined
 from gpu_pipeline.ingest._scan import Scan
+from gpu_pipeline.ingest._streams import Stream, looked_through, open_book, open_quotes
 
 # Raw columns of smaller inputs (about 1.6 M trades) are kept between the two passes instead of being read twice.
 KEEP_BYTES = 1 << 26
+_TITLES = {BookSnapshots: "book snapshots", BookEvents: "book events", Quotes: "quotes"}
 
-Item = RawTrades | Trades | BookSnapshots
+Item = RawTrades | RawBook | RawQuotes | Trades | BookSnapshots | BookEvents | Quotes
 
 
 def open_stream(
-    source: str, options: Options, request: ReadRequest, scanned: Callable[[RawTrades], None] | None = None
-) -> Iterator[Trades] | Iterator[BookSnapshots]:
-    """Clean trades, or the snapshots of a book, whichever the source holds; `scanned` hears of the first pass.
+    source: str, options: Options, request: ReadRequest, scanned: Callable[[Any], None] | None = None
+) -> Stream:
+    """One stream of one symbol, looked through once where its source leaves scales open; `scanned` hears of that.
 
     Raises:
         InputError: bad data; the source holds nothing.
@@ -40,12 +44,39 @@ def open_stream(
         where = f" in {options.path}" if hasattr(options, "path") else ""
         raise InputError(f"ingest.{request.stream}: source '{source}' holds nothing for {request.symbol}{where}")
     whole = chain([first], items)
-    if isinstance(first, BookSnapshots):
-        return whole
-    if isinstance(first, Trades):
-        return _clean_made(whole, source, request)
+    opener = _openers().get(type(first))
+    if opener is None:
+        return _open_made(first, whole, lambda known: read(options, replace(request, options=known)), source, request)
     heard = whole if scanned is None else _heard(whole, scanned)
-    return _clean_raw(heard, lambda: read(options, replace(request, verify=False)), request)
+    return opener(heard, lambda: read(options, replace(request, verify=False)), request, KEEP_BYTES)
+
+
+def _openers() -> Mapping[type, Callable[..., Stream]]:
+    return {RawTrades: _open_trades, RawBook: open_book, RawQuotes: open_quotes}
+
+
+def _open_made(
+    first: Any, whole: Iterator[Any], again: Callable[[SymbolOptions], Iterator[Any]], source: str, request: ReadRequest
+) -> Stream:
+    """Pieces that are made already; they are made again where another stream of the symbol needs finer scales."""
+
+    def make(symbol: Symbol) -> Iterator[Any]:
+        pieces = whole if symbol == first.symbol else _rescaled(again, symbol, source, request)
+        return _clean_made(pieces, source, request) if isinstance(first, Trades) else pieces
+
+    return Stream(request.stream, type(first), first.symbol, make)
+
+
+def _rescaled(
+    again: Callable[[SymbolOptions], Iterator[Any]], symbol: Symbol, source: str, request: ReadRequest
+) -> Iterator[Any]:
+    known = {"price_tick": symbol.price_tick, "quantity_lot": symbol.quantity_lot}
+    for piece in again(request.options.model_copy(update=known)):
+        if piece.symbol != symbol:
+            rule = f"ingest.{request.stream}: source '{source}' keeps its own scales for {symbol.name}"
+            fix = f"set price_tick: {symbol.price_tick} and quantity_lot: {symbol.quantity_lot} under symbols"
+            raise InputError(f"{rule}, but the streams of a symbol share theirs; {fix}")
+        yield piece
 
 
 def read_stream(source: str, options: Options, request: ReadRequest) -> Iterator[Trades]:
@@ -54,28 +85,30 @@ def read_stream(source: str, options: Options, request: ReadRequest) -> Iterator
     Raises:
         InputError: bad data; no trades at all; the source holds a book.
     """
-    pieces = open_stream(source, options, request)
-    for piece in pieces:
-        if not isinstance(piece, Trades):
-            raise InputError(f"ingest.{request.stream}: source '{source}' holds book snapshots, not trades")
-        yield piece
+    stream = open_stream(source, options, request)
+    if stream.kind is not Trades:
+        raise InputError(f"ingest.{request.stream}: source '{source}' holds {_TITLES[stream.kind]}, not trades")
+    yield from stream.make(stream.symbol)
 
 
-def _heard(pieces: Iterator[RawTrades], scanned: Callable[[RawTrades], None]) -> Iterator[RawTrades]:
+def _heard(pieces: Iterator[Any], scanned: Callable[[Any], None]) -> Iterator[Any]:
     for raw in pieces:
         scanned(raw)
         yield raw
 
 
-def _clean_raw(
-    first: Iterator[RawTrades], again: Callable[[], Iterator[RawTrades]], request: ReadRequest
-) -> Iterator[Trades]:
+def _open_trades(
+    first: Iterator[RawTrades], again: Callable[[], Iterator[RawTrades]], request: ReadRequest, room: int
+) -> Stream:
     found = Scan(request.options)
-    kept = _scanned(first, found)
-    pieces = iter(kept) if kept is not None else again()
-    report = {"checked": found.checked, "quote_step": None if found.quote_step is None else str(found.quote_step)}
-    state = State(_rules(request, found))
-    yield from _folded(_gathered(pieces, found), found.symbol(request.symbol), state, report)
+    kept = looked_through(first, found.add, room)
+
+    def make(symbol: Symbol) -> Iterator[Trades]:
+        pieces = iter(kept) if kept is not None else again()
+        report = {"checked": found.checked, "quote_step": None if found.quote_step is None else str(found.quote_step)}
+        return _folded(_gathered(pieces, found), symbol, State(_rules(request, found)), report)
+
+    return Stream(request.stream, Trades, found.symbol(request.symbol), make)
 
 
 def _clean_made(pieces: Iterator[Trades], source: str, request: ReadRequest) -> Iterator[Trades]:
@@ -87,28 +120,6 @@ def _clean_made(pieces: Iterator[Trades], source: str, request: ReadRequest) -> 
 def _rules(request: ReadRequest, found: Scan | None) -> Rules:
     step = found.quote_step if found else None
     return Rules(request.on_bad_row, request.start_ns, request.end_ns, request.limit, step)
-
-
-def _scanned(pieces: Iterator[RawTrades], found: Scan) -> list[RawTrades] | None:
-    """Scans all pieces; returns them too where they are small."""
-    kept: list[RawTrades] | None = []
-    room = KEEP_BYTES
-    for raw in pieces:
-        found.add(raw)
-        room -= _bytes(raw)
-        if room < 0:
-            kept = None
-        if kept is not None:
-            kept.append(raw)
-    return kept
-
-
-def _bytes(raw: RawTrades) -> int:
-    columns = [getattr(raw, name) for name in TENSORS]
-    tensors: list[Tensor] = [
-        column.units if isinstance(column, Units) else column for column in columns if column is not None
-    ]
-    return sum(tensor.nbytes for tensor in tensors)
 
 
 def _gathered(pieces: Iterator[RawTrades], found: Scan) -> Iterator[RawTrades]:

@@ -9,11 +9,13 @@ from pathlib import Path
 
 from gpu_pipeline.core.config import SymbolOptions
 from gpu_pipeline.core.errors import InputError
-from gpu_pipeline.core.schema import Symbol
+from gpu_pipeline.core.schema import Symbol, Tensor
 from gpu_pipeline.ingest._faults import faults
 from gpu_pipeline.ingest._order import is_sorted
 from gpu_pipeline.ingest._raw import RawTrades, Values
 from gpu_pipeline.ingest._scales import OffStepError, finest, merged, step_of
+
+_DECIMALS = "store decimals of up to 15 digits (float32: 7), or decimal columns"
 
 
 @dataclass
@@ -44,8 +46,7 @@ class Scan:
         Raises:
             InputError: a value that is no decimal; names its row.
         """
-        if raw.first_row == 0:
-            self.checked[raw.checked] = self.checked.get(raw.checked, 0) + 1
+        self.check(raw.checked, raw.first_row == 0)
         self.rows += len(raw)
         broken = faults(raw)
         place = None if broken is None else (broken == 0).nonzero().flatten()
@@ -62,6 +63,31 @@ class Scan:
                         raw, name, error, error.position if place is None else int(place[error.position])
                     ) from error
         self._infer_quote(good)
+
+    def check(self, how: str, begins: bool) -> None:
+        """Counts how a file was verified, with its first piece."""
+        if begins:
+            self.checked[how] = self.checked.get(how, 0) + 1
+
+    def infer(self, name: str, values: Values, file: Path, rows: Tensor) -> None:
+        """Takes good values of `price` or `quantity` into account, where that scale is to be found.
+
+        Args:
+            name: `price` or `quantity`.
+            values: [N] finite values.
+            file: where they stand.
+            rows: [N] their rows in the file, counted from 1.
+
+        Raises:
+            InputError: a value that is no decimal; names its row.
+        """
+        if (self.options.price_tick if name == "price" else self.options.quantity_lot) is not None:
+            return
+        try:
+            self.places[name] = finest(values, self.places.get(name, 0))
+        except OffStepError as error:
+            row = int(rows[error.position])
+            raise InputError.at(file, f"{name} {error.rule}", row=row, value=error.value, fix=_DECIMALS) from error
 
     def _order(self, good: RawTrades) -> None:
         key = good.time_ns if good.trade_id is None else good.trade_id
@@ -112,9 +138,8 @@ class Scan:
 
 
 def _no_decimal(raw: RawTrades, name: str, error: OffStepError, position: int) -> InputError:
-    fix = "store decimals of up to 15 digits (float32: 7), or decimal columns"
     row = raw.first_row + position + 1
-    return InputError.at(raw.file, f"{name} {error.rule}", row=row, value=error.value, fix=fix)
+    return InputError.at(raw.file, f"{name} {error.rule}", row=row, value=error.value, fix=_DECIMALS)
 
 
 def scan(pieces: Iterable[RawTrades], options: SymbolOptions) -> Scan:

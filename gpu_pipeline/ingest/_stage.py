@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from gpu_pipeline.core.store import file_metadata
 from gpu_pipeline.core.trace import Ticker, Trace
 from gpu_pipeline.ingest import _book_files, _event_files, _quote_files, _trade_files
 from gpu_pipeline.ingest._months import monthly_files
-from gpu_pipeline.ingest._raw import RawTrades, ReadRequest
+from gpu_pipeline.ingest._raw import ReadRequest
 from gpu_pipeline.ingest._read import open_stream, request_of
+from gpu_pipeline.ingest._streams import Stream, shared_symbol
 from gpu_pipeline.ingest._trade_files import TradeFile
 from gpu_pipeline.ingest.parquet import errors
 
@@ -62,26 +64,35 @@ def write(folder: Path, config: RunConfig, device: torch.device, trace: Trace) -
         InputError: bad data.
     """
     symbols: dict[str, Any] = {}
-    streams: dict[str, dict[str, Any]] = {}
-    jobs = [
-        (section, request_of(section, stream, _folder_name(name), options, device=device, seed=config.seed))
-        for stream, section in config.ingest.items()
+    streams: dict[str, dict[str, Any]] = {stream: {} for stream in config.ingest if stream != TRADES}
+    by_symbol = {
+        name: [
+            (section, request_of(section, stream, _folder_name(name), options, device=device, seed=config.seed))
+            for stream, section in config.ingest.items()
+        ]
         for name, options in config.symbols.items()
-    ]
-    with trace.progress("ingest", _expected(jobs)) as ticker:
-        for section, request in jobs:
-            scanned = partial(_tell, ticker, request)
-            kind, pieces = _kind(open_stream(section.source, section.options, request, scanned))
-            stream, name = request.stream, request.symbol
-            if kind is Trades:
-                _only_stream(stream)
-                symbols[name] = _trade_files.write(folder / name, pieces, ticker)
-            else:
-                files = _FILES[_KINDS[kind]]
-                streams.setdefault(stream, {})[name] = files.write(folder / stream, pieces, ticker)
+    }
+    with trace.progress("ingest", _expected(chain(*by_symbol.values()))) as ticker:
+        for name, jobs in by_symbol.items():
+            opened = [_opened(section, request, ticker) for section, request in jobs]
+            symbol = shared_symbol(opened)
+            for stream in opened:
+                if stream.kind is Trades:
+                    symbols[name] = _trade_files.write(folder / name, stream.make(symbol), ticker)
+                else:
+                    files = _FILES[_KINDS[stream.kind]]
+                    streams[stream.name][name] = files.write(folder / stream.name, stream.make(symbol), ticker)
     entries = [*symbols.values(), *(entry for found in streams.values() for entry in found.values())]
     totals = {key: sum(entry[key] for entry in entries) for key in ("rows_in", "rows_out")}
     return {"symbols": symbols, "streams": streams, **totals}
+
+
+def _opened(section: SourceSection, request: ReadRequest, ticker: Ticker) -> Stream:
+    stream = open_stream(section.source, section.options, request, partial(_tell, ticker, request))
+    if (stream.kind is Trades) != (stream.name == TRADES):
+        title = "holds trades" if stream.kind is Trades else "holds no trades"
+        raise InputError(f"ingest.{stream.name}: {title}; a run has one stream of trades, and its name is '{TRADES}'")
+    return stream
 
 
 def _expected(jobs: Iterable[tuple[SourceSection, ReadRequest]]) -> int | None:
@@ -98,7 +109,7 @@ def _rows(section: SourceSection, request: ReadRequest) -> int | None:
     return found if found is None or request.limit is None else min(found, request.limit)
 
 
-def _tell(ticker: Ticker, request: ReadRequest, raw: RawTrades) -> None:
+def _tell(ticker: Ticker, request: ReadRequest, raw: Any) -> None:
     ticker.advance(0, f"{request.symbol} looking through {raw.file.name}")
 
 
@@ -107,21 +118,6 @@ def _folder_name(symbol: str) -> str:
         rule = f"symbols: '{symbol}' cannot be the name of a folder"
         raise InputError(f"{rule}; write it without slashes and leading dots, for example BTCUSDT")
     return symbol
-
-
-def _only_stream(stream: str) -> None:
-    if stream != TRADES:
-        raise InputError(f"ingest.{stream}: holds trades; a run has one stream of trades, and its name is '{TRADES}'")
-
-
-def _kind(pieces: Iterator[Any]) -> tuple[type, Iterator[Any]]:
-    first = next(pieces)
-
-    def whole() -> Iterator[Any]:
-        yield first
-        yield from pieces
-
-    return type(first), whole()
 
 
 def load_symbols(manifest: Mapping[str, Any]) -> dict[str, Symbol]:

@@ -1,7 +1,8 @@
 """What every data source must keep, files not yet written included.
 
 A source that reads files has a module of its name in tests/ingest/samples with `write(folder, rows)`, which writes the
-given trades in the source's format and returns the values of its `Config`.
+given trades in the source's format and returns the values of its `Config`. Where that module says `HOLDS = "book"` or
+`HOLDS = "quotes"`, it is given messages of a book or quotes instead.
 """
 
 from __future__ import annotations
@@ -18,19 +19,33 @@ from pydantic import ValidationError
 from gpu_pipeline.core import plugins
 from gpu_pipeline.core.errors import InputError
 from gpu_pipeline.core.plugins import Options, Plugin
-from gpu_pipeline.core.schema import BookSnapshots, Trades
+from gpu_pipeline.core.schema import BookEvents, BookSnapshots, Quotes, Symbol, Trades
 from gpu_pipeline.ingest._raw import TENSORS, RawTrades, ReadRequest, Units
-from gpu_pipeline.ingest._read import read_stream
+from gpu_pipeline.ingest._read import open_stream, read_stream
 from tests.conformance.options import example
-from tests.ingest.samples.rows import Row, rows
+from tests.ingest.samples.rows import messages, quotes, rows
 
 NAMES = plugins.names("sources")
 READ_FILES = [name for name in NAMES if hasattr(plugins.load("sources", name).module, "files")]
 REQUEST = ReadRequest("trades", "BTCUSDT", limit=3_000)
 SOME = 3
+WRITTEN: dict[str, Any] = {"trades": rows, "book": messages, "quotes": quotes}
 
 
-def sample(name: str, folder: Path, trades: list[Row] | None = None) -> tuple[Plugin, Options]:
+def holds(name: str) -> str:
+    """What the sample of a source is made of."""
+    try:
+        return str(getattr(importlib.import_module(f"tests.ingest.samples.{name}"), "HOLDS", "trades"))
+    except ModuleNotFoundError:
+        return "trades"
+
+
+OF_TRADES = [name for name in NAMES if holds(name) == "trades"]
+FILES_OF_TRADES = [name for name in OF_TRADES if name in READ_FILES]
+OTHERS = [name for name in NAMES if name not in OF_TRADES]
+
+
+def sample(name: str, folder: Path, written: Any = None) -> tuple[Plugin, Options]:
     plugin = plugins.load("sources", name)
     if name not in READ_FILES:
         return plugin, example(plugin.config)
@@ -38,7 +53,7 @@ def sample(name: str, folder: Path, trades: list[Row] | None = None) -> tuple[Pl
         writer: Any = importlib.import_module(f"tests.ingest.samples.{name}")
     except ModuleNotFoundError:
         pytest.fail(f"add tests/ingest/samples/{name}.py with write(folder, rows) -> values of the source's Config")
-    return plugin, plugin.config(**writer.write(folder, trades or rows()))
+    return plugin, plugin.config(**writer.write(folder, written or WRITTEN[holds(name)]()))
 
 
 def test_there_are_sources() -> None:
@@ -64,7 +79,7 @@ def columns_of(item: RawTrades | Trades) -> dict[str, torch.Tensor]:
     return {name: value.units if isinstance(value, Units) else value for name, value in found.items()}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", OF_TRADES)
 def test_it_reads_the_same_twice_in_columns_of_one_length(name: str, tmp_path: Path) -> None:
     plugin, config = sample(name, tmp_path)
     first, again = (list(islice(plugin.function(config, REQUEST), SOME)) for _ in range(2))
@@ -78,7 +93,7 @@ def test_it_reads_the_same_twice_in_columns_of_one_length(name: str, tmp_path: P
         assert "is_buyer_maker" not in columns or columns["is_buyer_maker"].dtype == torch.bool
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", OF_TRADES)
 def test_pieces_count_their_rows(name: str, tmp_path: Path) -> None:
     plugin, config = sample(name, tmp_path)
     due: dict[Any, int] = {}
@@ -88,7 +103,7 @@ def test_pieces_count_their_rows(name: str, tmp_path: Path) -> None:
         due[file] = item.first_row + len(item)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", OF_TRADES)
 def test_clean_trades_keep_the_rules(name: str, tmp_path: Path) -> None:
     _, config = sample(name, tmp_path)
     trades = Trades.concat(list(read_stream(name, config, REQUEST)))
@@ -101,7 +116,7 @@ def test_clean_trades_keep_the_rules(name: str, tmp_path: Path) -> None:
     assert trades.first_row == 0
 
 
-@pytest.mark.parametrize("name", READ_FILES)
+@pytest.mark.parametrize("name", FILES_OF_TRADES)
 def test_file_sources_give_what_was_written(name: str, tmp_path: Path) -> None:
     written = rows()
     plugin, config = sample(name, tmp_path, written)
@@ -132,7 +147,7 @@ def test_file_sources_name_what_is_missing(name: str, tmp_path: Path) -> None:
         list(plugin.function(config, REQUEST))
 
 
-@pytest.mark.parametrize("name", READ_FILES)
+@pytest.mark.parametrize("name", FILES_OF_TRADES)
 def test_file_sources_survive_files_cut_anywhere(name: str, tmp_path: Path) -> None:
     """A file cut short is one clear error, or (plain text at a line's end) the rows before the cut."""
     written = rows(40)
@@ -150,7 +165,7 @@ def test_file_sources_survive_files_cut_anywhere(name: str, tmp_path: Path) -> N
             assert trades.trade_id.tolist() == [row[0] for row in kept]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", OF_TRADES)
 def test_books_come_in_order(name: str, tmp_path: Path) -> None:
     """A source that also makes books hands them over as snapshots whose times do not fall."""
     plugin, config = sample(name, tmp_path)
@@ -162,3 +177,78 @@ def test_books_come_in_order(name: str, tmp_path: Path) -> None:
         assert len(item.offsets) == len(item) + 1 and int(item.offsets[-1]) == len(item.price_ticks)
         assert bool((torch.diff(item.time_ns) >= 0).all())
         assert bool((item.known_ns >= item.time_ns).all())
+
+
+def read_all(name: str, config: Options) -> Any:
+    stream = open_stream(name, config, ReadRequest("other", "BTCUSDT"))
+    return stream.symbol, list(stream.make(stream.symbol))
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_books_and_quotes_keep_the_rules(name: str, tmp_path: Path) -> None:
+    _, config = sample(name, tmp_path)
+    symbol, pieces = read_all(name, config)
+    assert (str(symbol.price_tick), str(symbol.quantity_lot)) == ("0.01", "0.001")
+    again = read_all(name, config)[1]
+    assert {type(piece) for piece in pieces} <= ({Quotes} if holds(name) == "quotes" else {BookEvents, BookSnapshots})
+    for column in ("time_ns", "known_ns"):
+        values = torch.cat([getattr(piece, column) for piece in pieces])
+        assert values.equal(torch.cat([getattr(piece, column) for piece in again]))
+        assert bool((torch.diff(values) >= 0).all())
+    assert all(bool((piece.known_ns >= piece.time_ns).all()) for piece in pieces)
+
+
+Level = tuple[int, Any]
+
+
+def last_book(pieces: list[Any], symbol: Symbol) -> dict[Level, Any]:
+    """(side, price) -> quantity at the end of events or snapshots."""
+    book: dict[Level, Any] = {}
+    for piece in pieces:
+        if isinstance(piece, BookSnapshots):
+            start, stop = int(piece.offsets[-2]), int(piece.offsets[-1])
+            sides = [1 if at < start + int(piece.bid_count[-1]) else -1 for at in range(start, stop)]
+            book, prices, lots = {}, piece.price_ticks[start:stop].tolist(), piece.quantity_lots[start:stop].tolist()
+        else:
+            sides, prices, lots = (getattr(piece, name).tolist() for name in ("side", "price_ticks", "quantity_lots"))
+        for side, price, quantity in zip(sides, prices, lots, strict=True):
+            book = {} if side == 0 else book
+            book[side, symbol.price.exact(price)] = symbol.quantity.exact(quantity)
+    return {key: quantity for key, quantity in book.items() if quantity and key[0]}
+
+
+@pytest.mark.parametrize("name", [name for name in OTHERS if holds(name) == "book"])
+def test_books_end_as_they_were_written(name: str, tmp_path: Path) -> None:
+    written = messages()
+    plugin, config = sample(name, tmp_path, written)
+    assert all(path.is_file() for path in plugin.module.files(config, "BTCUSDT"))
+    symbol, pieces = read_all(name, config)
+    book = {(side, price): size for _, _, levels in written for side, price, size in levels}
+    assert last_book(pieces, symbol) == {key: size for key, size in book.items() if size}
+
+
+@pytest.mark.parametrize("name", [name for name in OTHERS if holds(name) == "quotes"])
+def test_quotes_are_what_was_written(name: str, tmp_path: Path) -> None:
+    _, config = sample(name, tmp_path)
+    symbol, pieces = read_all(name, config)
+    names = ("update_id", "time_ns", "bid_ticks", "bid_lots", "ask_ticks", "ask_lots")
+    found = zip(*(torch.cat([getattr(piece, column) for piece in pieces]).tolist() for column in names), strict=True)
+    price, size = symbol.price.exact, symbol.quantity.exact
+    exact = [(at, ns // 10**6, price(bid), size(many), price(ask), size(few)) for at, ns, bid, many, ask, few in found]
+    assert exact == quotes()
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_books_and_quotes_cut_anywhere(name: str, tmp_path: Path) -> None:
+    """A file cut short is one clear error, or (plain text at a line's end) what stands before the cut."""
+    plugin, config = sample(name, tmp_path)
+    path = plugin.module.files(config, "BTCUSDT")[-1]
+    whole, most = path.read_bytes(), sum(len(piece) for piece in read_all(name, config)[1])
+    for length in range(0, len(whole), max(1, len(whole) // 40)):
+        path.write_bytes(whole[:length])
+        try:
+            pieces = read_all(name, config)[1]
+        except InputError as error:
+            assert "\n" not in str(error)
+        else:
+            assert sum(len(piece) for piece in pieces) <= most
