@@ -52,7 +52,7 @@ def compare(name: str, seed: int, rows: int | None = None) -> int:
     whole, state = folded(plugin.module, config, trades, [])
     story = f"{name} of stream {seed} ({rows} trades of {trades.symbol.name}), {options}"
     assert whole == expected, f"{story}: first difference {first_difference(whole, expected)}"
-    for cuts in (sorted(draw.integers(0, rows + 1, 4).tolist()), list(range(rows)) if rows <= 30 else []):
+    for cuts in (sorted(draw.integers(0, rows + 1, 4).tolist()), list(range(rows)) if rows <= 12 else []):
         ends, after = folded(plugin.module, config, trades, cuts)
         assert (ends, after) == (expected, state), f"{story}, cut at {cuts}: {first_difference(ends, expected)}"
     return len(expected)
