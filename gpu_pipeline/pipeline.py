@@ -220,15 +220,11 @@ def _book(this: Run) -> Output:
     source, section = this.outputs["ingest"], this.config.book
     assert section is not None
 
-    def snapshots(symbol: Symbol) -> Any:
-        return ingest_stage.load_snapshots(source.path, section.stream, symbol, this.device)
-
     write = partial(
         book_stage.write,
         config=this.config,
         symbols=this.symbols(),
-        snapshots=snapshots,
-        device=this.device,
+        book=lambda symbol: ingest_stage.load_book(source.path, section.stream, symbol, this.device),
         trace=this.trace,
     )
     return this.stage("book", this.config.section("book"), {"ingest": source.key}, write)

@@ -8,10 +8,10 @@ from typing import Literal
 
 import torch
 
-from gpu_pipeline.book._grid import at_or_above
 from gpu_pipeline.book._pieces import select
 from gpu_pipeline.core.errors import InputError
 from gpu_pipeline.core.schema import BookSnapshots, Tensor
+from kernels import book_faults as op
 
 OnBadBook = Literal["error", "drop", "keep"]
 RULES: Mapping[str, str] = {
@@ -20,40 +20,29 @@ RULES: Mapping[str, str] = {
     "negative": "a quantity must not be negative",
     "unsorted": "levels must stand best first, each price once",
     "crossed": "the best bid must lie below the best ask (crossed book)",
+    "locked": "the best bid must lie below the best ask (locked book)",
+}
+_BITS = {
+    "bad_count": op.COUNTS,
+    "negative": op.NEGATIVE,
+    "unsorted": op.UNSORTED,
+    "crossed": op.CROSSED,
+    "locked": op.LOCKED,
 }
 # Only books of these kinds can stand in a tensor as they are.
-KEPT = ("unsorted", "crossed")
+KEPT = ("unsorted", "crossed", "locked")
 
 
-def faults(books: BookSnapshots, latest_ns: int) -> dict[str, Tensor]:
-    """[S] bool per kind of fault, in the order of RULES.
+def faults(books: BookSnapshots, latest_ns: int) -> tuple[dict[str, Tensor], Tensor]:
+    """([S] bool per kind of fault in the order of RULES, [S] int64 first level at fault, -1 where none is).
 
     Args:
         books: S consecutive snapshots.
         latest_ns: the latest time before them.
     """
-    sizes, device = books.offsets.diff(), books.time_ns.device
-    wrong_count = (books.bid_count < 0) | (books.bid_count > sizes)
-    owner, negative, unsorted = level_faults(books)
-    found = {"clock_back": _falls(books.time_ns, latest_ns), "bad_count": wrong_count}
-    for name, levels in (("negative", negative), ("unsorted", unsorted)):
-        found[name] = torch.zeros(len(books), dtype=torch.bool, device=device)
-        found[name][owner[levels]] = True
-    found["crossed"] = torch.zeros_like(wrong_count)
-    if not bool(wrong_count.any()):
-        found["crossed"] = at_or_above(books.price_ticks, books.offsets, books.bid_count)
-    return found
-
-
-def level_faults(books: BookSnapshots) -> tuple[Tensor, Tensor, Tensor]:
-    """Per level: its snapshot (int64), whether its quantity is negative, whether it stands behind a worse one."""
-    price = books.price_ticks
-    owner = torch.repeat_interleave(books.offsets.diff())
-    is_bid = torch.arange(len(owner), device=owner.device) < (books.offsets[:-1] + books.bid_count)[owner]
-    unsorted = torch.zeros_like(is_bid)
-    step, same_side = price.diff(), (owner.diff() == 0) & (is_bid[1:] == is_bid[:-1])
-    unsorted[1:] = same_side & torch.where(is_bid[1:], step >= 0, step <= 0)
-    return owner, books.quantity_lots < 0, unsorted
+    kinds, level = op.book_faults(books.price_ticks, books.quantity_lots, books.offsets, books.bid_count)
+    found = {"clock_back": _falls(books.time_ns, latest_ns)}
+    return found | {name: (kinds & bit) != 0 for name, bit in _BITS.items()}, level
 
 
 def _falls(time_ns: Tensor, latest_ns: int) -> Tensor:
@@ -77,12 +66,12 @@ def sound(
     Raises:
         InputError: a malformed one with `error`, or one that cannot stay with `keep`. Names its time and row.
     """
-    found = faults(books, latest_ns)
+    found, level = faults(books, latest_ns)
     counts = {name: int(bad.sum()) for name, bad in found.items()}
     refused = {"error": tuple(RULES), "drop": (), "keep": tuple(name for name in RULES if name not in KEPT)}
     for name in refused[on_bad_book]:
         if counts[name]:
-            raise _error(books, name, int(found[name].int().argmax()), first)
+            raise _error(books, name, int(found[name].int().argmax()), level, first)
     if on_bad_book == "drop" and any(counts.values()):
         bad = torch.stack(list(found.values())).any(0)
         books = select(books, torch.nonzero(~bad)[:, 0])
@@ -95,15 +84,11 @@ def moment_of(time_ns: int) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S.%f} UTC"
 
 
-def _error(books: BookSnapshots, name: str, index: int, first: tuple[int, int]) -> InputError:
+def _error(books: BookSnapshots, name: str, index: int, level: Tensor, first: tuple[int, int]) -> InputError:
     row, value = int(books.offsets[index]), None
     if name in ("negative", "unsorted"):
-        owner, negative, unsorted = level_faults(books)
-        bad = negative if name == "negative" else unsorted
-        row = int((bad & (owner == index)).int().argmax())
+        row = int(level[index])
         value = int((books.quantity_lots if name == "negative" else books.price_ticks)[row])
-    where = (
-        f"book of {books.symbol.name}, snapshot {first[0] + index:,} at {moment_of(int(books.time_ns[index]))}, level"
-    )
-    fix = "repair or cut the book file" + ("" if name in ("clock_back", "bad_count") else ", or book.on_bad_book: drop")
-    return InputError.at(where, RULES[name], row=first[1] + row, value=value, fix=fix)
+    where = f"book of {books.symbol.name}, snapshot {first[0] + index:,} at {moment_of(int(books.time_ns[index]))}"
+    fix = "repair or cut the book file, or leave such books out (book.on_bad_book: drop)"
+    return InputError.at(f"{where}, level", RULES[name], row=first[1] + row, value=value, fix=fix)

@@ -58,12 +58,8 @@ class Seen:
     @property
     def crossed(self) -> Tensor:
         """[S] bool: the best bid is at or above the best ask."""
-        return at_or_above(self.price_ticks, self.offsets, self.bid_count)
-
-
-def at_or_above(price_ticks: Tensor, offsets: Tensor, bid_count: Tensor) -> Tensor:
-    """[S] bool: both sides are there, and the best bid is at or above the best ask."""
-    made = torch.zeros(len(bid_count), dtype=torch.bool, device=bid_count.device)
-    which = torch.nonzero((bid_count > 0) & (bid_count < offsets.diff()))[:, 0]
-    made[which] = price_ticks[offsets[which]] >= price_ticks[offsets[which] + bid_count[which]]
-    return made
+        made = torch.zeros(len(self.bid_count), dtype=torch.bool, device=self.bid_count.device)
+        both = torch.nonzero((self.bid_count > 0) & (self.bid_count < self.offsets.diff()))[:, 0]
+        bid = self.offsets[both]
+        made[both] = self.price_ticks[bid] >= self.price_ticks[bid + self.bid_count[both]]
+        return made

@@ -1,56 +1,120 @@
-"""The stage: one safetensors file of depth per symbol."""
+"""The stage: one safetensors file of depth per symbol, and the quality of each day."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
+from gpu_pipeline.book import _quality
+from gpu_pipeline.book._depth_file import depth_file, load_depth
+from gpu_pipeline.book._quality import Quality
 from gpu_pipeline.core.config import RunConfig
-from gpu_pipeline.core.errors import InputError
-from gpu_pipeline.core.schema import BookSnapshots, Depth, Symbol
-from gpu_pipeline.core.store import write_bytes
-from gpu_pipeline.core.trace import Trace
+from gpu_pipeline.core.schema import BookEvents, BookSnapshots, Depth, Symbol
+from gpu_pipeline.core.store import write_table
+from gpu_pipeline.core.trace import Ticker, Trace
+from gpu_pipeline.core.units import parse_duration
 
-_TENSORS = ("depth", "beyond", "time_ns", "known_ns", "age_ns", "valid", "filled")
+Piece = BookSnapshots | BookEvents
+Load = Callable[[Symbol], Iterator[Piece]]
+QUALITY = "quality.parquet"
+# What a form without such keys of its own gets.
+JUMP_PERCENT, MAX_GAP_NS = 5.0, parse_duration("60s")
 
 
-def write(
-    folder: Path,
-    config: RunConfig,
-    symbols: dict[str, Symbol],
-    snapshots: Callable[[Symbol], BookSnapshots],
-    device: torch.device,
-    trace: Trace,
-) -> dict[str, Any]:
-    """Writes `folder/{SYMBOL}.safetensors`, ticks and lots in float64, for every symbol.
+def write(folder: Path, config: RunConfig, symbols: dict[str, Symbol], book: Load, trace: Trace) -> dict[str, Any]:
+    """Writes `folder/{SYMBOL}.safetensors`, ticks and lots in float64, for every symbol, and `quality.parquet`.
+
+    Args:
+        folder: where the files go.
+        config: the run.
+        symbols: instruments by name.
+        book: the pieces of a symbol's book stream in time order.
+        trace: hears how far it is.
 
     Returns:
-        what the manifest says: snapshots in, grid times out, and per symbol the counts and the span.
+        what the manifest says: rows in, grid times out, counts per symbol, and the quality of each symbol and day.
 
     Raises:
-        InputError: a malformed snapshot.
+        InputError: a malformed book, or an empty stream.
     """
     assert config.book is not None
-    accounts = {}
-    with trace.progress("book", len(symbols)) as ticker:
+    accounts, quality = {}, []
+    with trace.progress("book") as ticker:
         for symbol in symbols.values():
-            book = snapshots(symbol)
-            depth = config.book.plugin.function(book, config.book.options)
-            save_depth(folder / f"{symbol.name}.safetensors", depth)
-            accounts[symbol.name] = {"snapshots": len(book), **_counts(depth)}
-            ticker.advance(1, symbol.name)
+            account = Account(config, symbol)
+            with depth_file(folder / f"{symbol.name}.safetensors") as file:
+                for depth in cells(config, book(symbol), account, ticker):
+                    file.append(depth)
+            accounts[symbol.name] = account.to_json()
+            quality += account.quality.rows()
+    write_table(folder / QUALITY, _quality.table(quality))
     return {
-        "rows_in": sum(account["snapshots"] for account in accounts.values()),
+        "rows_in": sum(account["rows_in"] for account in accounts.values()),
         "rows_out": sum(account["cells"] for account in accounts.values()),
         "note": f"{config.book.form}; rows are grid times",
         "symbols": accounts,
+        "quality": quality,
     }
+
+
+class Account:
+    """What one symbol's stream was, and what became of it."""
+
+    def __init__(self, config: RunConfig, symbol: Symbol) -> None:
+        assert config.book is not None
+        options = config.book.options
+        max_gap_ns = getattr(options, "max_gap_ns", MAX_GAP_NS)
+        self.quality = Quality(symbol, max_gap_ns, getattr(options, "jump_percent", JUMP_PERCENT))
+        self.bad: dict[str, int] = {}
+        self._rows = {"snapshots": 0, "events": 0}
+        self._span: list[int] | None = None
+        self._levels = 0
+
+    def take(self, piece: Piece) -> None:
+        """Counts a piece."""
+        self._rows["events" if isinstance(piece, BookEvents) else "snapshots"] += len(piece)
+        self.quality.add(piece)
+
+    def give(self, depth: Depth) -> None:
+        """Counts cells."""
+        self._levels = depth.depth.shape[1]
+        self.quality.cells(depth)
+        if len(depth):
+            self._span = [(self._span or [int(depth.time_ns[0])])[0], int(depth.time_ns[-1])]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for the manifest."""
+        rows = self.quality.rows()
+        counts = {name: sum(row[name] for row in rows) for name in ("cells", "fresh", "filled", "missing")}
+        found = {kind: count for kind, count in self._rows.items() if count}
+        bad = {"bad_books": {kind: count for kind, count in self.bad.items() if count}}
+        shape = {"levels": self._levels, "span_ns": self._span}
+        return {"rows_in": sum(self._rows.values()), **found, **counts, **bad, **shape}
+
+
+def cells(config: RunConfig, pieces: Iterator[Piece], account: Account, ticker: Ticker) -> Iterator[Depth]:
+    """The cells of one symbol, piece by piece, each counted as it goes by.
+
+    Raises:
+        InputError: a malformed book.
+    """
+    assert config.book is not None
+    form, options, state = config.book.plugin.module, config.book.options, None
+    for piece in pieces:
+        account.take(piece)
+        depth, state = form.step(piece, options, state)
+        account.give(depth)
+        yield depth
+        ticker.advance(len(piece), piece.symbol.name)
+    if state is not None:
+        depth, state = form.end(options, state)
+        account.quality.close()
+        account.give(depth)
+        account.bad = dict(getattr(state, "bad", {}))
+        yield depth
 
 
 def load(folder: Path, symbol: Symbol, device: torch.device) -> Depth:
@@ -60,32 +124,3 @@ def load(folder: Path, symbol: Symbol, device: torch.device) -> Depth:
         InputError: there is none, or the file is damaged.
     """
     return load_depth(folder / f"{symbol.name}.safetensors", device)
-
-
-def save_depth(path: Path, depth: Depth) -> Path:
-    """Writes one depth tensor with its scales; equal content gives equal bytes."""
-    tensors = {name: getattr(depth, name).contiguous().cpu() for name in _TENSORS}
-    # One metadata key only: safetensors does not promise an order of several.
-    return write_bytes(path, save(tensors, {"symbol": json.dumps(depth.symbol.to_json(), sort_keys=True)}))
-
-
-def load_depth(path: Path, device: torch.device) -> Depth:
-    """Reads what `save_depth` wrote.
-
-    Raises:
-        InputError: the file is missing, damaged, or not one of ours.
-    """
-    try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
-            symbol = Symbol.from_json(json.loads(file.metadata()["symbol"]))
-            return Depth(symbol, **{name: file.get_tensor(name) for name in _TENSORS})
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise InputError.at(path, f"cannot be read as a depth tensor: {error}", fix="rerun the book stage") from error
-
-
-def _counts(depth: Depth) -> dict[str, Any]:
-    cells = len(depth)
-    filled, valid = int(depth.filled.sum()), int(depth.valid.sum())
-    counts = {"cells": cells, "fresh": valid - filled, "filled": filled, "missing": cells - valid}
-    span = [int(depth.time_ns[0]), int(depth.time_ns[-1])] if cells else None
-    return {**counts, "levels": depth.depth.shape[1], "span_ns": span}

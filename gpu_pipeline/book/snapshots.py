@@ -63,6 +63,7 @@ class Config(Options):
         fill: how cells older than the cadence are filled.
         on_bad_book: a malformed snapshot, or a replayed book that is crossed where a cell shows it, is an `error`;
             `drop` leaves it out; `keep` shows it where a tensor can (crossed, unsorted) and refuses it elsewhere.
+        jump_percent: a larger move of the mid from one update to the next is counted as a jump in the quality table.
     """
 
     cadence: Duration = "10s"
@@ -72,6 +73,7 @@ class Config(Options):
     deep_bins: DeepBins | None = DeepBins(count=10, levels_each=10)
     fill: Literal["forward_fill"] = "forward_fill"
     on_bad_book: OnBadBook = "error"
+    jump_percent: float = Field(default=5.0, gt=0)
 
     @property
     def max_gap_ns(self) -> int:
@@ -142,13 +144,13 @@ def step(piece: BookSnapshots | BookEvents, config: Config, state: State | None)
     return _cells(config, state, closed=False)
 
 
-def end(config: Config, state: State) -> Depth:
+def end(config: Config, state: State) -> tuple[Depth, State]:
     """The cells up to the last time: no later book can change one, unless it has that very time.
 
     Raises:
         InputError: as `step`.
     """
-    return _cells(config, state, closed=True)[0]
+    return _cells(config, state, closed=True)
 
 
 def make(book: BookSnapshots | BookEvents, config: Config) -> Depth:
@@ -158,7 +160,7 @@ def make(book: BookSnapshots | BookEvents, config: Config) -> Depth:
         InputError: as `step`.
     """
     depth, state = step(book, config, None)
-    return join_depth([depth, end(config, state)])
+    return join_depth([depth, end(config, state)[0]])
 
 
 def _take_events(piece: BookEvents, state: State | None) -> State:
@@ -182,7 +184,7 @@ def _cells(config: Config, state: State, *, closed: bool) -> tuple[Depth, State]
     moments = torch.arange(0, device=device)
     if state.cell is not None:
         moments = config.grid.moments(state.cell, state.latest_ns, device, closed=closed)
-    parts = []
+    parts: list[Depth] = []
     while len(moments) or not parts:
         batch, moments = moments[: state.source.batch], moments[state.source.batch :]
         depth, state = _batch(config, state, batch)

@@ -32,7 +32,7 @@ class Kind:
 KINDS: Mapping[str, Kind] = {
     "sources": Kind("gpu_pipeline.ingest", "read"),
     "bars": Kind("gpu_pipeline.bars", "step"),
-    "book": Kind("gpu_pipeline.book", "make"),
+    "book": Kind("gpu_pipeline.book", "step"),
     "features": Kind("gpu_pipeline.features", "FEATURES"),
     "labels": Kind("gpu_pipeline.labels", "make"),
     "splits": Kind("gpu_pipeline.dataset.splits", "split"),

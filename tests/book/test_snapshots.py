@@ -165,7 +165,8 @@ GOOD = ([(100, 5), (99, 1)], [(101, 2), (103, 4)])
 @pytest.mark.parametrize(
     ("sides", "message"),
     [
-        (([(101, 5)], [(101, 2)]), r"snapshot 1 at 1970-01-01 00:00:11.000000 UTC, level, row 4: .*crossed book"),
+        (([(101, 5)], [(101, 2)]), r"snapshot 1 at 1970-01-01 00:00:11.000000 UTC, level, row 4: .*locked book"),
+        (([(102, 5)], [(101, 2)]), r"snapshot 1 at 1970-01-01 00:00:11.000000 UTC, level, row 4: .*crossed book"),
         (([(100, 5), (100, 1)], [(101, 2)]), r"level, row 5: levels must stand best first.*value 100"),
         (([(99, 5), (100, 1)], [(101, 2)]), r"level, row 5: levels must stand best first.*value 100"),
         (([(100, 5)], [(102, 2), (101, 2)]), r"level, row 6: levels must stand best first.*value 101"),

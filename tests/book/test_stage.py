@@ -22,7 +22,9 @@ OPTIONS = {"near_levels": 3, "deep_bins": {"count": 2, "levels_each": 2}}
 def stage(folder: Path):
     source = {"source": "tests.bars.source"}
     values = {"name": "t", "symbols": ["BTCUSDT"], "ingest": {"trades": source, "book": source}, "book": OPTIONS}
-    return _stage.write(folder, check_config(values), {"BTCUSDT": SYMBOL}, lambda symbol: random_book(2), CPU, Trace())
+    return _stage.write(
+        folder, check_config(values), {"BTCUSDT": SYMBOL}, lambda symbol: iter([random_book(2)]), Trace()
+    )
 
 
 def test_what_is_loaded_is_what_was_made(tmp_path):
