@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from operator import itemgetter
@@ -75,11 +76,14 @@ class _Account:
 
 
 def write(folder: Path, pieces: Iterable[Trades], ticker: Ticker) -> dict[str, Any]:
-    """Writes one file per month into `folder`, and returns the symbol's entry in the manifest."""
+    """Writes one file per month into `folder`, and returns the symbol's entry in the manifest.
+
+    The next piece is read and cleaned in a thread while the current one is packed and written.
+    """
     account = _Account()
-    counted = _counted(pieces, account, ticker)
-    for month, parts in groupby(counted, key=itemgetter(0)):
-        _write_month(folder, month, (part for _, part in parts))
+    with closing(ahead(piece for piece in pieces)) as made:
+        for month, parts in groupby(_counted(made, account, ticker), key=itemgetter(0)):
+            _write_month(folder, month, (part for _, part in parts))
     return account.to_json()
 
 

@@ -186,3 +186,20 @@ def test_on_cuda_chunks_pass_as_they_are_decoded(tmp_path: Path, monkeypatch: py
     assert [len(chunk) for chunk in chunks] == [10, file.rows - 10] and decoded == [0, 10]
     assert asked == [["time_ns", "price_ticks", "quantity_lots"]]
     assert Trades.concat(chunks).notional.equal(trades.notional[: file.rows])
+
+
+def test_pieces_are_made_in_a_thread_that_is_gone_when_writing_ends_or_fails(tmp_path: Path) -> None:
+    trades, names = market(), []
+
+    def pieces(stop: int | None) -> Iterator[Trades]:
+        for number, piece in enumerate(cut(trades, list(range(0, 4_000, 500)))):
+            names.append(threading.current_thread().name)
+            if number == stop:
+                raise InputError("row 1,500: no price")
+            yield piece
+
+    _trade_files.write(tmp_path / "whole", pieces(None), Counter())
+    with pytest.raises(InputError, match="row 1,500: no price"):
+        _trade_files.write(tmp_path / "half", pieces(3), Counter())
+    assert len(names) == 8 + 4 and all(name.startswith("ahead") for name in names)
+    assert not list((tmp_path / "half").glob("*.parquet"))
