@@ -110,9 +110,10 @@ def test_a_side_without_levels_has_no_price():
 
 
 def test_products_beyond_64_bits_are_exact():
-    asks = [(-BIG, 1), (BIG, BIG - 1)]
-    depth, _ = depth_tensor(*flat([([], asks)]), torch.tensor([0]), 0, [2])
-    assert depth[0, 0, 2].item() == float(Fraction(-BIG + BIG * (BIG - 1), BIG))
+    bids, asks = [(BIG, 1), (-BIG, BIG - 1)], [(-BIG, 1), (BIG, BIG - 1)]
+    depth, _ = depth_tensor(*flat([(bids, asks)]), torch.tensor([0]), 0, [2])
+    mean = float(Fraction(-BIG + BIG * (BIG - 1), BIG))
+    assert depth[0, 0].tolist() == [-mean, BIG, mean, BIG]
 
 
 def test_threads_do_not_change_a_bit():
