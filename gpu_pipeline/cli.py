@@ -16,7 +16,7 @@ from rich.logging import RichHandler
 from rich.table import Table
 
 from gpu_pipeline.core.config import STAGES, load_config
-from gpu_pipeline.core.errors import BAD_INPUT, BUG, ENVIRONMENT, InputError, PipelineError, nearest
+from gpu_pipeline.core.errors import BAD_INPUT, BUG, ENVIRONMENT, CheckFailed, InputError, PipelineError, nearest
 from gpu_pipeline.core.plugins import KINDS
 from gpu_pipeline.core.trace import Trace, log
 
@@ -128,6 +128,29 @@ def download(
 
     for path in fetch(symbol, market, start, end, kind, folder, base_url=base_url, trace=Trace(console=err)):
         out.print(str(path), soft_wrap=True)
+
+
+@app.command()
+def audit(
+    what: Annotated[str, typer.Argument(help="book")],
+    config: ConfigFile,
+    overrides: Overrides = None,
+) -> None:
+    """Looks for what could be wrong with the data of a run file; ends with code 1 where something is."""
+    from gpu_pipeline import pipeline
+    from gpu_pipeline.book._show import tables
+
+    if what != "book":
+        raise InputError(f"audit: cannot audit '{what}'; there is: book")
+    results, feeds = pipeline.audit_book(load_config(config, overrides or ()), Trace(console=err))
+    for table in tables(results, feeds):
+        out.print(table)
+    findings = [line for result in results for line in result.findings(feeds.get(result.symbol, {}))]
+    for line in findings:
+        out.print(line, soft_wrap=True, highlight=False, markup=False)
+    if findings:
+        raise CheckFailed(f"{config}: {len(findings)} finding{'' if len(findings) == 1 else 's'} in the book")
+    out.print(f"{config}: nothing is wrong with the book")
 
 
 @app.command()

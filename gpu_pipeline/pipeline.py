@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from gpu_pipeline.bars import _stage as bars_stage
+from gpu_pipeline.book import _audit as book_audit
 from gpu_pipeline.book import _stage as book_stage
 from gpu_pipeline.core import plugins
 from gpu_pipeline.core.config import STAGES, RunConfig, check_config, plain
@@ -228,6 +229,35 @@ def _book(this: Run) -> Output:
         trace=this.trace,
     )
     return this.stage("book", this.config.section("book"), {"ingest": source.key}, write)
+
+
+def audit_book(config: RunConfig, trace: Trace) -> tuple[list[book_audit.Result], Mapping[str, Any]]:
+    """What the book stream of a run is worth: one result per symbol, and what ingest counted by symbol.
+
+    Raises:
+        InputError: the run file has no section `book`, or bad data.
+    """
+    section = config.book
+    if section is None:
+        raise InputError(
+            "book: the run file has no such section; name the stream: book: {form: snapshots, stream: book}"
+        )
+    this = run(config, trace, last="ingest")
+    source = this.outputs["ingest"]
+    streams = source.manifest["streams"]
+    quotes = {
+        stream: partial(ingest_stage.load_quotes, source.path, stream, device=this.device)
+        for stream, entries in streams.items()
+        if next(iter(entries.values()))["kind"] == "quotes"
+    }
+    found = book_audit.audit(
+        config,
+        this.symbols(),
+        partial(ingest_stage.load_book, source.path, section.stream, device=this.device),
+        quotes,
+        trace,
+    )
+    return found, streams.get(section.stream, {})
 
 
 def _load_bars(this: Run) -> Callable[[Symbol, str], Any]:

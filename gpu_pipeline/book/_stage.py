@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from gpu_pipeline.book import _quality
 from gpu_pipeline.book._depth_file import depth_file, load_depth
 from gpu_pipeline.book._quality import Quality
 from gpu_pipeline.core.config import RunConfig
+from gpu_pipeline.core.plugins import Options
 from gpu_pipeline.core.schema import BookEvents, BookSnapshots, Depth, Symbol
 from gpu_pipeline.core.store import write_table
 from gpu_pipeline.core.trace import Ticker, Trace
@@ -41,12 +43,14 @@ def write(folder: Path, config: RunConfig, symbols: dict[str, Symbol], book: Loa
         InputError: a malformed book, or an empty stream.
     """
     assert config.book is not None
-    accounts, quality = {}, []
+    form, options = config.book.plugin.module, config.book.options
+    accounts: dict[str, Any] = {}
+    quality: list[dict[str, Any]] = []
     with trace.progress("book") as ticker:
         for symbol in symbols.values():
-            account = Account(config, symbol)
+            account = Account(options, symbol)
             with depth_file(folder / f"{symbol.name}.safetensors") as file:
-                for depth in cells(config, book(symbol), account, ticker):
+                for depth in cells(form, options, book(symbol), account, ticker):
                     file.append(depth)
             accounts[symbol.name] = account.to_json()
             quality += account.quality.rows()
@@ -63,15 +67,18 @@ def write(folder: Path, config: RunConfig, symbols: dict[str, Symbol], book: Loa
 class Account:
     """What one symbol's stream was, and what became of it."""
 
-    def __init__(self, config: RunConfig, symbol: Symbol) -> None:
-        assert config.book is not None
-        options = config.book.options
+    def __init__(self, options: Options, symbol: Symbol) -> None:
         max_gap_ns = getattr(options, "max_gap_ns", MAX_GAP_NS)
         self.quality = Quality(symbol, max_gap_ns, getattr(options, "jump_percent", JUMP_PERCENT))
         self.bad: dict[str, int] = {}
         self._rows = {"snapshots": 0, "events": 0}
         self._span: list[int] | None = None
         self._levels = 0
+
+    @property
+    def has_events(self) -> bool:
+        """Whether the stream held events."""
+        return self._rows["events"] > 0
 
     def take(self, piece: Piece) -> None:
         """Counts a piece."""
@@ -95,14 +102,15 @@ class Account:
         return {"rows_in": sum(self._rows.values()), **found, **counts, **bad, **shape}
 
 
-def cells(config: RunConfig, pieces: Iterator[Piece], account: Account, ticker: Ticker) -> Iterator[Depth]:
+def cells(
+    form: ModuleType, options: Options, pieces: Iterator[Piece], account: Account, ticker: Ticker
+) -> Iterator[Depth]:
     """The cells of one symbol, piece by piece, each counted as it goes by.
 
     Raises:
         InputError: a malformed book.
     """
-    assert config.book is not None
-    form, options, state = config.book.plugin.module, config.book.options, None
+    state = None
     for piece in pieces:
         account.take(piece)
         depth, state = form.step(piece, options, state)
