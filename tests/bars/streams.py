@@ -164,7 +164,7 @@ def cusum_options(draw: Draw, market: Market) -> dict[str, Any]:
 def bounds(draw: Draw, amounts: Sequence[int]) -> dict[str, Any]:
     """Ticks between `min_ticks` and `max_ticks`; no bar of two trades holds 2^62 units, where totals may stop."""
     most = max(1, MOST // max(1, max(amounts, default=1)))
-    low, middle, high = sorted(min(int(each), most) for each in draw.choice([1, 2, 3, 5, 12, 40, 300], 3))
+    low, middle, high = sorted(min(int(each), most) for each in draw.choice([1, 2, 3, 5, 12, 40, 300, 10**12], 3))
     spans = (int(each) for each in draw.choice([1, 2, 3, 10, 100, 1000], 2))
     ticks = {"min_ticks": low, "expected_ticks": middle, "max_ticks": high}
     return ticks | dict(zip(("span_bars", "span_ticks"), spans, strict=True))
@@ -177,7 +177,8 @@ def information(draw: Draw, key: str, amounts: Sequence[int], unit: Fraction, ma
     hit = abs(sum(window(draw, signed)))
     start = {"null": None, "hit": hit * unit / options["expected_ticks"], "small": unit / 10, "large": 10**6 * unit}
     wanted = start[str(draw.choice(list(start)))]
-    return options | {key: float(wanted) if wanted else None}
+    sign = -1 if key == "expected_imbalance" and draw.random() < 0.5 else 1
+    return options | {key: sign * float(wanted) if wanted else None}
 
 
 OPTIONS: Mapping[str, Callable[[Draw, Market], dict[str, Any]]] = {
