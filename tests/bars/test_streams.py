@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from types import ModuleType
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from gpu_pipeline.bars import _fold
 from gpu_pipeline.bars._make import make_resolutions
 from gpu_pipeline.core import plugins
+from gpu_pipeline.core.errors import InputError
 from gpu_pipeline.core.schema import Trades
 from kernels import bar_sums
 from tests.bars.exact import check
@@ -41,7 +43,7 @@ def folded(module: ModuleType, config: Any, trades: Trades, cuts: list[int]) -> 
     return ends, {key: value.tolist() for key, value in state.items()}
 
 
-def compare(name: str, seed: int, rows: int | None = None) -> int:
+def compare(name: str, seed: int, rows: int | None = None, device: str = "cpu") -> int:
     """One stream, whole, cut at random and (a short one) trade by trade; the number of its bars."""
     plugin, (oracle, options_of) = plugins.load("bars", name), oracle_of(name)
     trades, draw = stream(seed, rows=rows), np.random.default_rng([seed, 1])
@@ -49,6 +51,7 @@ def compare(name: str, seed: int, rows: int | None = None) -> int:
     options = options_of(draw, market)
     config = plugin.config(**options)
     expected = oracle(market, options)
+    trades = replace(trades, **{column: getattr(trades, column).to(device) for column in Trades.COLUMNS})
     whole, state = folded(plugin.module, config, trades, [])
     story = f"{name} of stream {seed} ({rows} trades of {trades.symbol.name}), {options}"
     assert whole == expected, f"{story}: first difference {first_difference(whole, expected)}"
@@ -94,6 +97,22 @@ def test_long_streams_shared_among_threads_end_their_bars_where_the_definition_s
 @pytest.mark.parametrize("name", NAMES)
 def test_many_long_streams_end_their_bars_where_the_definition_says(name, many_parts):
     assert long_streams(name, range(8, 300)) > 30_000
+
+
+def compare_on_cuda(name: str, seed: int) -> int:
+    """0 bars where the reset rule on a GPU refuses a threshold as too large for a block."""
+    try:
+        return compare(name, seed, device="cuda")
+    except (ValueError, InputError) as refused:
+        assert "on a GPU threshold must be below" in str(refused)
+        return 0
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", NAMES)
+def test_bars_end_on_cuda_where_the_definition_says(name):
+    assert sum(compare_on_cuda(name, seed) for seed in range(FAST)) > 2 * FAST
 
 
 def learnt_bits(name: str, seed: int) -> bool:
