@@ -1,7 +1,7 @@
 """The CPU form of bar_sums: loops that vector units take, over pieces of rows that stay in the first-level cache.
 
 Row numbers are unsigned: numba then neither wraps indices nor makes slices, which it counts, and LLVM vectorises.
-The signs of 64 price changes are two words of bits, so that their turns are counted by a carry and not by branches.
+Short runs are taken 32 rows at a time, rows beyond the end masked: a count that never changes is never mispredicted.
 Bars are gathered in a table of 64 columns before they are written: the rows of the result lie far apart in memory.
 """
 
@@ -11,14 +11,11 @@ import numpy as np
 
 from kernels._bar_columns import (
     BUYS,
-    CHANGES,
     CLOSE,
     COUNT,
-    FIRST_MOVE,
     FIRST_ROW,
     FIRST_TIME,
     HIGH,
-    LAST_MOVE,
     LAST_ROW,
     LAST_TIME,
     LOW,
@@ -28,25 +25,23 @@ from kernels._bar_columns import (
     S2,
     S3,
     S4,
-    TURNS,
     VOLUME,
     K,
     merge,
 )
+from kernels._bar_moves import ONE, add_moves, fill_signs
 from kernels._int128 import add, multiply, scale
-from kernels._op import jit
+from kernels._op import inlined, jit
 from kernels._powers import recentred
 
 PIECE = 512
-# The power sums of a piece fit 64 bits where |d| < NARROW: 512 x 11584^4 < 2^63.
-NARROW = 11585
+# Power sums fit 64 bits where |d| is below: 512 x 11584^4 < 2^63 for a piece, 32 x 23169^4 < 2^63 for a chunk.
+NARROW, NARROW_CHUNK = 11585, 23170
+CHUNK, LONG = np.uint64(32), np.uint64(128)
 GROUP = 64
-WORD = np.uint64(64)
-ZERO, ONE = np.uint64(0), np.uint64(1)
-ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
-@jit
+@inlined
 def extremes(price, low, high):
     """Return the lowest and the highest price of the rows [low, high)."""
     least = most = price[low]
@@ -55,9 +50,9 @@ def extremes(price, low, high):
     return least, most
 
 
-@jit
+@inlined
 def narrow_powers(price, low, high, origin):
-    """Return s1..s4 of d = price - origin, for at most PIECE rows with |d| < NARROW."""
+    """Return s1..s4 of d = price - origin modulo 2^64."""
     s1, s2, s3, s4 = 0, 0, 0, 0
     for row in range(low, high):
         d = price[row] - origin
@@ -86,11 +81,8 @@ def wide_powers(price, low, high, origin):
 
 
 @jit
-def powers(price, low, high, origin, least, most):
-    """Return what wide_powers does, in 64 bits about the open or about the middle where that is enough."""
-    if least - origin > -NARROW and most - origin < NARROW:
-        s1, s2, s3, s4 = narrow_powers(price, low, high, origin)
-        return s1, 0, s2, s3 >> 63, s3, 0, s4
+def wider_powers(price, low, high, origin, least, most):
+    """Return what wide_powers does for a piece, in 64 bits about the middle of its prices where that is enough."""
     middle = least + ((most - least) >> 1)
     if 0 <= most - middle < NARROW:
         s1, s2, s3, s4 = narrow_powers(price, low, high, middle)
@@ -98,19 +90,28 @@ def powers(price, low, high, origin, least, most):
     return wide_powers(price, low, high, origin)
 
 
-@jit
-def add_prices(price, low, high, origin, table, bar):
-    """Add extremes and power sums of the rows [low, high) to table[:, bar]."""
-    least, most = extremes(price, low, high)
+@inlined
+def add_powers(price, low, high, origin, least, most, narrow, s1, s2, s3, s4, table, bar):
+    """Add extremes and power sums of the rows [low, high) to table[:, bar]; s1..s4 hold where |d| < narrow."""
     table[LOW, bar], table[HIGH, bar] = min(table[LOW, bar], least), max(table[HIGH, bar], most)
-    s1, s2h, s2l, s3h, s3l, s4h, s4l = powers(price, low, high, origin, least, most)
+    s2h, s2l, s3h, s3l, s4h, s4l = 0, s2, s3 >> 63, s3, 0, s4
+    if least - origin <= -narrow or most - origin >= narrow:
+        s1, s2h, s2l, s3h, s3l, s4h, s4l = wider_powers(price, low, high, origin, least, most)
     table[S1, bar] += s1
     table[S2, bar], table[S2 + 1, bar] = add(table[S2, bar], table[S2 + 1, bar], s2h, s2l)
     table[S3, bar], table[S3 + 1, bar] = add(table[S3, bar], table[S3 + 1, bar], s3h, s3l)
     table[S4, bar], table[S4 + 1, bar] = add(table[S4, bar], table[S4 + 1, bar], s4h, s4l)
 
 
-@jit
+@inlined
+def add_prices(price, low, high, origin, table, bar):
+    """Add extremes and power sums of the rows [low, high), one piece at most, to table[:, bar]."""
+    least, most = extremes(price, low, high)
+    s1, s2, s3, s4 = narrow_powers(price, low, high, origin)
+    add_powers(price, low, high, origin, least, most, NARROW, s1, s2, s3, s4, table, bar)
+
+
+@inlined
 def add_amounts(quantity, notional, is_buyer_maker, low, high, table, bar):
     """Add volume, notional and the volume that takers bought to table[:, bar]."""
     volume, value, buys = 0, 0, 0
@@ -123,74 +124,58 @@ def add_amounts(quantity, notional, is_buyer_maker, low, high, table, bar):
     table[BUYS, bar] += buys
 
 
-@jit
-def signs(price, low, high):
-    """Return two words: bit i is set where price[low + i] is above, and where it is below, the price before it."""
-    up, down = ZERO, ZERO
-    for row in range(low, high):
-        up |= np.uint64(price[row] > price[row - ONE]) << (row - low)
-        down |= np.uint64(price[row] < price[row - ONE]) << (row - low)
-    return up, down
+@inlined
+def add_chunk_prices(price, low, rows, origin, table, bar):
+    """Do what add_prices does for `rows` rows of a chunk, all of whose rows can be read."""
+    least = most = origin
+    s1, s2, s3, s4 = 0, 0, 0, 0
+    for row in range(CHUNK):
+        now = price[low + row] if row < rows else origin
+        least, most = min(least, now), max(most, now)
+        d = now - origin
+        square = d * d
+        s1 += d
+        s2 += square
+        s3 += square * d
+        s4 += square * square
+    add_powers(price, low, low + rows, origin, least, most, NARROW_CHUNK, s1, s2, s3, s4, table, bar)
 
 
-@jit
-def fill_signs(price, low, high, previous, ups, downs):
-    """Write the words of the rows [low, high); `previous` is the price before row 0 of the chunk."""
-    word = ZERO
-    for begin in range(low, high, WORD):
-        end = min(begin + WORD, high)
-        if begin == ZERO:
-            up, down = signs(price, ONE, end)
-            ups[word] = (up << ONE) | np.uint64(price[begin] > previous)
-            downs[word] = (down << ONE) | np.uint64(price[begin] < previous)
-        else:
-            ups[word], downs[word] = signs(price, begin, end)
-        word += ONE
+@inlined
+def add_chunk_amounts(quantity, notional, is_buyer_maker, low, rows, table, bar):
+    """Do what add_amounts does for `rows` rows of a chunk, all of whose rows can be read."""
+    volume, value, buys = 0, 0, 0
+    for row in range(CHUNK):
+        mask = -np.int64(row < rows)
+        lots = quantity[low + row] & mask
+        volume += lots
+        value += notional[low + row] & mask
+        buys += lots & (np.int64(is_buyer_maker[low + row]) - 1)
+    table[VOLUME, bar] += volume
+    table[NOTIONAL, bar] += value
+    table[BUYS, bar] += buys
 
 
-@jit
-def bits_set(word):
-    """Return the number of set bits of an unsigned 64-bit word (Warren, Hacker's Delight, section 5-1)."""
-    word -= (word >> ONE) & np.uint64(0x5555555555555555)
-    word = (word & np.uint64(0x3333333333333333)) + ((word >> np.uint64(2)) & np.uint64(0x3333333333333333))
-    word = (word + (word >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
-    return np.int64((word * np.uint64(0x0101010101010101)) >> np.uint64(56))
+@inlined
+def add_segment(price, quantity, notional, is_buyer_maker, low, high, origin, table, bar):
+    """Add the rows [low, high) of one bar, one piece at most, to table[:, bar]; all but their moves."""
+    if table[COUNT, bar] == 0:
+        table[FIRST_ROW, bar] = np.int64(low)
+        table[OPEN, bar] = table[HIGH, bar] = table[LOW, bar] = price[low]
+    if high - low < LONG and low + LONG + CHUNK <= np.uint64(price.shape[0]):
+        for begin in range(low, high, CHUNK):
+            rows = min(CHUNK, high - begin)
+            add_chunk_prices(price, begin, rows, origin, table, bar)
+            add_chunk_amounts(quantity, notional, is_buyer_maker, begin, rows, table, bar)
+    else:
+        add_prices(price, low, high, origin, table, bar)
+        add_amounts(quantity, notional, is_buyer_maker, low, high, table, bar)
+    table[LAST_ROW, bar] = np.int64(high - ONE)
+    table[CLOSE, bar] = price[high - ONE]
+    table[COUNT, bar] += np.int64(high - low)
 
 
-@jit
-def turns_of(up, down, rising):
-    """Return the moves that go against the last one before them; `rising` says how it went before bit 0.
-
-    In ~down + up the carry into a bit is set by the nearest move below it: one that goes up makes a carry, one that
-    goes down stops it, and where there is none it passes.
-    """
-    free = ~down
-    carries = (free + up + np.uint64(rising)) ^ free ^ up
-    return (down & carries) | (up & ~carries)
-
-
-@jit
-def add_moves(ups, downs, low, high, table, bar):
-    """Add the price changes of the rows [low, high) of a piece to table[:, bar]."""
-    first, last = table[FIRST_MOVE, bar], table[LAST_MOVE, bar]
-    for word in range(low // WORD, (high + WORD - ONE) // WORD):
-        base, mask = word * WORD, ALL
-        mask &= ALL << (max(low, base) - base)
-        mask &= ALL >> (base + WORD - min(high, base + WORD))
-        up, down = ups[word] & mask, downs[word] & mask
-        moves = up | down
-        if moves == ZERO:
-            continue
-        if last == 0:
-            lowest = moves & (~moves + ONE)
-            first = last = 1 if up & lowest != ZERO else -1
-        table[CHANGES, bar] += bits_set(moves)
-        table[TURNS, bar] += bits_set(turns_of(up, down, last > 0))
-        last = 1 if up > down else -1
-    table[FIRST_MOVE, bar], table[LAST_MOVE, bar] = first, last
-
-
-@jit
+@inlined
 def finish(time, first_row, table, bars):
     """Give the first `bars` columns their times and absolute rows: all at once, since each is a far read."""
     for bar in range(bars):
@@ -201,7 +186,7 @@ def finish(time, first_row, table, bars):
             table[LAST_ROW, bar] += first_row
 
 
-@jit
+@inlined
 def flush(table, bars, out, begin):
     """Move the first `bars` columns to out[:, begin:], and clear the table."""
     for column in range(K):
@@ -211,21 +196,7 @@ def flush(table, bars, out, begin):
     table[:] = 0
 
 
-@jit
-def add_segment(price, quantity, notional, is_buyer_maker, low, high, piece, origin, fresh, ups, downs, table, bar):
-    """Add the rows [low, high) of one bar, all in the piece that begins at row `piece`, to table[:, bar]."""
-    if table[COUNT, bar] == 0:
-        table[FIRST_ROW, bar] = np.int64(low)
-        table[OPEN, bar] = table[HIGH, bar] = table[LOW, bar] = price[low]
-    add_prices(price, low, high, origin, table, bar)
-    add_amounts(quantity, notional, is_buyer_maker, low, high, table, bar)
-    add_moves(ups, downs, low - piece + np.uint64(fresh), high - piece, table, bar)
-    table[LAST_ROW, bar] = np.int64(high - ONE)
-    table[CLOSE, bar] = price[high - ONE]
-    table[COUNT, bar] += np.int64(high - low)
-
-
-@jit
+@inlined
 def close(time, first_row, table, slot, out, bar):
     """Leave table[:, slot] to the closed `bar`, write the table when it is full, and return the next column."""
     if slot + 1 < GROUP:
@@ -244,7 +215,7 @@ def sum_part(
     Of the first of them (of the rest, where there is none) only the rows from `begin` on are here: `origin` is its
     open, and `previous` the price before row 0 of the chunk.
     """
-    ups, downs = np.empty(PIECE // 64, np.uint64), np.empty(PIECE // 64, np.uint64)
+    ups, downs = np.zeros(PIECE // 64 + 1, np.uint64), np.zeros(PIECE // 64 + 1, np.uint64)
     table, slot = np.zeros((K, GROUP), np.int64), 0
     fresh = begin > 0 and bar > 0 and ends[bar - 1] == begin
     for piece in range(np.uint64(begin), np.uint64(end), np.uint64(PIECE)):
@@ -255,9 +226,8 @@ def sum_part(
                 slot, bar = close(time, first_row, table, slot, out, bar), bar + 1
                 origin, fresh = price[row], True
             stop = high if bar == bars else min(high, np.uint64(ends[bar]))
-            add_segment(
-                price, quantity, notional, is_buyer_maker, row, stop, piece, origin, fresh, ups, downs, table, slot
-            )
+            add_segment(price, quantity, notional, is_buyer_maker, row, stop, origin, table, slot)
+            add_moves(ups, downs, row - piece + np.uint64(fresh), stop - piece, table, slot)
             row, fresh = stop, False
     for closing in range(bar, bars):
         slot = close(time, first_row, table, slot, out, closing)

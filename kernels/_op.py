@@ -39,6 +39,11 @@ def jit(function: Callable[..., Any]) -> Callable[..., Any]:
     return compiled
 
 
+def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a helper of CPU loops into every loop that calls it: a call passes seven words for each array."""
+    return numba.njit(nogil=True, forceinline=True)(function)
+
+
 def require(op: str, name: str, tensor: torch.Tensor, dtype: torch.dtype, *shape: int | None) -> torch.Tensor:
     """Return `tensor` contiguous, or raise where its dtype or shape (None = any length) is not what the op takes."""
     if not isinstance(tensor, torch.Tensor) or tensor.dtype != dtype:
