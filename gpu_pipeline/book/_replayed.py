@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -25,12 +25,14 @@ class Replayed:
         book: the book after all events that every later cell sees.
         events: those that came after it.
         time_ns: time of the book's last change, -1 before the first.
+        known_ns: when that was known.
         applied: events that were applied so far.
     """
 
     book: Book
     events: BookEvents
     time_ns: int = -1
+    known_ns: int = -1
     applied: int = 0
 
     @classmethod
@@ -56,12 +58,13 @@ class Replayed:
         """
         events = join_events(self.events, piece)
         for name in ("time_ns", "known_ns"):
-            falls = getattr(events, name).diff() < 0
+            column = getattr(events, name)
+            falls = torch.cat((column.new_full((1,), getattr(self, name)), column)).diff() < 0
             if bool(falls.any()):
-                row = self.applied + int(falls.int().argmax()) + 1
+                row = self.applied + int(falls.int().argmax())
                 where = f"book events of {events.symbol.name}"
                 raise InputError.at(where, f"{name} must not fall", row=row, fix="run the stage ingest again")
-        return Replayed(self.book, events, self.time_ns, self.applied)
+        return replace(self, events=events)
 
     def see(self, moments: Tensor, next_moment: int, max_gap_ns: int) -> tuple[Seen, Replayed]:
         """What cells [T] see, and the book as every cell from `next_moment` on sees it.
@@ -80,7 +83,8 @@ class Replayed:
         rows = torch.full_like(counts, -1)
         rows[shown] = torch.where(offsets.diff()[place] > 0, place, -1)
         rest = cut_events(events, slice(done, None))
-        after = Replayed(book, rest, int(dated[done]), self.applied + done)
+        known_ns = int(events.known_ns[done - 1]) if done else self.known_ns
+        after = Replayed(book, rest, int(dated[done]), known_ns, self.applied + done)
         return Seen(price, quantity, offsets, bid_count, rows, time_ns), after
 
     def _replay(self, count: int, ends: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Book]:
