@@ -134,19 +134,23 @@ class Rows:
         cells = self._cells(ours)
         if cells is None:
             return torch.full((len(self),), -1, dtype=torch.int64)
-        known = torch.ones_like(cells.values, dtype=torch.bool) if cells.null is None else ~cells.null
-        if cells.kind == "time":
-            return torch.where(known, cells.values, -1)
-        if cells.kind != "integer":
+        if cells.kind not in ("time", "integer"):
             raise self._kind_error(ours, cells, "whole numbers in ms, us or ns since 1970, or a timestamp type")
-        unit = self.units.get(ours) or self._unit(ours, int(cells.values[known][0]))
+        values = cells.values if cells.kind == "time" else self._in_ns(ours, cells)
+        return values if cells.null is None else values.masked_fill(cells.null, -1)
+
+    def _in_ns(self, ours: str, cells: Cells) -> Tensor:
+        known = cells.values if cells.null is None else cells.values[~cells.null]
+        unit = self.units.get(ours) or self._unit(ours, int(known[0]))
         self.units[ours] = unit
         low, high, scale, name = unit
-        wrong = (known & ((cells.values < low) | (cells.values >= high))).nonzero()
-        if len(wrong):
+        least, most = torch.aminmax(known)
+        if int(least) < low or int(most) >= high:
+            wrong = (cells.values < low) | (cells.values >= high)
+            at = int((wrong if cells.null is None else wrong & ~cells.null).nonzero()[0])
             rule = f"{ours} is no time in {name}, the unit of the file's first one"
-            raise self._time_error(rule, int(wrong[0]), int(cells.values[wrong[0]]))
-        return torch.where(known, cells.values * scale, -1)
+            raise self._time_error(rule, at, int(cells.values[at]))
+        return cells.values * scale
 
     def _unit(self, ours: str, value: int) -> tuple[int, int, int, str]:
         unit = next((unit for unit in UNITS_NS if unit[0] <= value < unit[1]), None)
