@@ -191,12 +191,3 @@ def _stored(folder: Path, symbol: Symbol) -> str:
     if kind is None:
         raise InputError.at(path, "holds no book and no quotes of this project", fix="run the stage ingest again")
     return kind
-
-
-def load_snapshots(folder: Path, stream: str, symbol: Symbol, device: torch.device) -> BookSnapshots:
-    """All snapshots of a book stream as one table.
-
-    Raises:
-        InputError: no files, a damaged file, or scales other than the symbol's.
-    """
-    return _book_files.joined(list(_book_files.load(folder / stream, symbol, device)))

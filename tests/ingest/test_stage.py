@@ -3,10 +3,12 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import io
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -14,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from gpu_pipeline.core.config import RunConfig, check_config
+from gpu_pipeline.core import plugins
+from gpu_pipeline.core.config import RunConfig, SymbolOptions, check_config
 from gpu_pipeline.core.errors import InputError
 from gpu_pipeline.core.schema import BookSnapshots, Symbol, Trades
 from gpu_pipeline.core.trace import Ticker, Trace
@@ -302,3 +305,75 @@ def test_books_that_fall_in_time_or_are_not_there(tmp_path: Path) -> None:
         _book_files.write(tmp_path, iter([book]), ticker())
     with pytest.raises(InputError, match="holds no monthly file of BTCUSDT"):
         _stage.load_book(tmp_path, "book", SYMBOL, CPU)
+
+
+def recorded(folder: Path) -> dict[str, Any]:
+    """Trades of 0.01 and 0.001 beside quotes of 0.005 and 0.0001."""
+    folder.mkdir()
+    table = pa.table(
+        {
+            "event_time": [1_706_745_570_000],
+            "bid": [41_999.995],
+            "bid_qty": [0.0001],
+            "ask": [42_000.0],
+            "ask_qty": [1.0],
+        }
+    )
+    pq.write_table(table, folder / "bbo.parquet")
+    return {"source": "quotes", "path": str(folder / "bbo.parquet")}
+
+
+def test_streams_of_a_symbol_share_their_scales(tmp_path: Path, archive: dict[str, Any]) -> None:
+    book = {"source": "simulated", "trades": 50, "price_tick": "0.1", "book_levels": 2, "book_step": "1s"}
+    book["volatility"] = "0.05"
+    config = configured({"trades": archive, "bbo": recorded(tmp_path / "bbo"), "book": book})
+    manifest = written(tmp_path / "out", config)
+    symbol = _stage.load_symbols(manifest)["BTCUSDT"]
+    assert (str(symbol.price_tick), str(symbol.quantity_lot)) == ("0.001", "0.0001")
+    for stream in ("bbo", "book"):
+        assert manifest["streams"][stream]["BTCUSDT"]["symbol"] == manifest["symbols"]["BTCUSDT"]["symbol"]
+    (quotes,) = _stage.load_quotes(tmp_path / "out", "bbo", symbol, CPU)
+    assert (quotes.bid_ticks.tolist(), quotes.bid_lots.tolist()) == ([41_999_995], [1])
+    trades = Trades.concat(list(_stage.load_trades(tmp_path / "out", symbol, CPU)))
+    assert symbol.price.exact(int(trades.price_ticks[0])) == Decimal("41999.99")
+    assert sum(len(piece) for piece in _stage.load_book(tmp_path / "out", "book", symbol, CPU)) > 0
+
+
+def test_given_scales_are_those_of_every_stream(tmp_path: Path, archive: dict[str, Any]) -> None:
+    streams = {"trades": archive, "bbo": recorded(tmp_path / "bbo")}
+    with pytest.raises(
+        InputError, match=r"bbo\.parquet, row 1: bid price is no multiple of the step 0\.01 \(value 41999"
+    ):
+        written(tmp_path / "out", configured(streams, {"BTCUSDT": {"price_tick": "0.01"}}))
+
+
+def test_a_source_that_keeps_scales_of_its_own(
+    tmp_path: Path, archive: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configured({"trades": archive, "book": {"source": "simulated", "trades": 50, "book_step": "1s"}})
+    read = plugins.load("sources", "simulated").module.read
+    monkeypatch.setattr(
+        "gpu_pipeline.ingest.simulated.read",
+        lambda options, request: read(options, replace(request, options=SymbolOptions())),
+    )
+    message = r"ingest\.book: source 'simulated' keeps its own scales for BTCUSDT, but the streams of a symbol share"
+    with pytest.raises(
+        InputError, match=rf"{message} theirs; set price_tick: 0\.01 and quantity_lot: 0\.001 under symbols"
+    ):
+        written(tmp_path / "out", config)
+
+
+def test_two_contracts_under_one_name(tmp_path: Path, archive: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    config = configured({"trades": archive, "book": {"source": "simulated", "trades": 50, "book_step": "1s"}})
+    read = plugins.load("sources", "simulated").module.read
+    monkeypatch.setattr(
+        "gpu_pipeline.ingest.simulated.read",
+        lambda options, request: read(options, replace(request, options=SymbolOptions(multiplier=Decimal(10)))),
+    )
+    with pytest.raises(InputError, match=r"ingest\.book: BTCUSDT is not the contract that ingest\.trades holds"):
+        written(tmp_path / "out", config)
+
+
+def test_trades_alone_are_called_trades(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"ingest\.trades: holds no trades; a run has one stream of trades"):
+        written(tmp_path / "out", configured({"trades": recorded(tmp_path / "bbo")}))
