@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,8 @@ def open_cluster(engine: EngineSection, device: torch.device, scratch: Path, fil
     from distributed import CancelledError
     from distributed.comm import CommClosedError
 
+    # It unblocks signals in the thread that starts it, so it must run before the first worker is made.
+    resource_tracker.ensure_running()
     try:
         # Workers inherit the blocked signal: Ctrl-C is for this process alone, which closes them.
         with _blocked(signal.SIGINT):
@@ -115,7 +118,8 @@ def _client(engine: EngineSection, device: torch.device, scratch: Path, files: i
         log.info("engine: dask, the workers of %s", engine.scheduler)
         return client
     local = stack.enter_context(_local_cluster(engine, device, scratch, files))
-    log.info("engine: dask, %d workers on this machine", len(local.workers))
+    count = len(local.workers)
+    log.info("engine: dask, %d worker%s on this machine", count, "" if count == 1 else "s")
     return stack.enter_context(Client(local, set_as_default=False))
 
 

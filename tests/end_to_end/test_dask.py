@@ -99,8 +99,8 @@ def stage(folder: Path, alone: pipeline.Run, graves: Path, lives: int) -> dict[s
 
 
 def test_a_killed_worker_costs_time_alone(tmp_path: Path, alone: pipeline.Run) -> None:
-    said = stage(tmp_path / "bars", alone, tmp_path / "graves", lives=2)
-    assert len(list((tmp_path / "graves").iterdir())) == 2
+    said = stage(tmp_path / "bars", alone, tmp_path / "graves", lives=1)
+    assert len(list((tmp_path / "graves").iterdir())) == 1
     expected = alone.outputs["bars"]
     assert {name: said[name] for name in said} == {name: expected.manifest[name] for name in said}
     files = digests(expected.path)
@@ -118,7 +118,7 @@ def test_workers_that_always_die_end_the_run_with_one_line(tmp_path: Path, alone
 
 
 def test_a_stopped_run_says_one_word_and_leaves_no_worker(tmp_path: Path) -> None:
-    values = values_of(tmp_path, engine={"name": "dask", "workers": 2})
+    values = values_of(tmp_path, engine={"name": "dask", "workers": 1})
     (tmp_path / "run.yaml").write_text(write_yaml(values))
     command = [sys.executable, "-m", "gpu_pipeline", "run", str(tmp_path / "run.yaml"), "--to", "bars"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -129,13 +129,13 @@ def test_a_stopped_run_says_one_word_and_leaves_no_worker(tmp_path: Path) -> Non
         heard = []
         for line in process.stderr:
             heard.append(line)
-            if "engine: dask, 2 workers" in line:
+            if "engine: dask, 1 worker" in line:
                 break
         workers = workers_of(process.pid)
         # As a terminal does it: the whole foreground group hears Ctrl-C, workers too.
         os.killpg(process.pid, signal.SIGINT)
         heard += process.stderr.readlines()
-    assert (process.returncode, len(workers)) == (130, 2)
+    assert (process.returncode, len(workers)) == (130, 1)
     assert "stopped; the same command goes on where it was" in heard[-1]
     assert len(heard) <= 5, heard
     assert not list((tmp_path / "runs" / ".store" / "bars").glob(".*"))
