@@ -39,19 +39,27 @@ def input_files(config: RunConfig) -> list[Path]:
     for stream, section in config.ingest.items():
         files: Callable[..., list[Path]] | None = getattr(section.plugin.module, "files", None)
         if files is not None:
-            found += _stream_files(stream, {symbol: files(section.options, symbol) for symbol in config.symbols})
+            by_symbol = {symbol: files(section.options, symbol) for symbol in config.symbols}
+            if not _tells_symbols_apart(section):
+                _one_symbol_each(stream, section, by_symbol)
+            found += chain.from_iterable(by_symbol.values())
     return list(dict.fromkeys(found))
 
 
-def _stream_files(stream: str, by_symbol: Mapping[str, list[Path]]) -> list[Path]:
+def _tells_symbols_apart(section: SourceSection) -> bool:
+    """Whether the source takes the rows of one symbol out of files of several."""
+    return "{SYMBOL}" in (getattr(section.options, "instrument", None) or "")
+
+
+def _one_symbol_each(stream: str, section: SourceSection, by_symbol: Mapping[str, list[Path]]) -> None:
     owner: dict[Path, str] = {}
     for symbol, files in by_symbol.items():
         for file in files:
             if file in owner:
                 rule = f"is read for {owner[file]} and for {symbol}"
-                raise InputError.at(file, rule, fix=f"put {{SYMBOL}} into ingest.{stream}.path")
+                keys = f"ingest.{stream}.path" if hasattr(section.options, "path") else f"the paths of ingest.{stream}"
+                raise InputError.at(file, rule, fix=f"put {{SYMBOL}} into {keys}")
             owner[file] = symbol
-    return list(owner)
 
 
 def write(folder: Path, config: RunConfig, device: torch.device, trace: Trace) -> dict[str, Any]:

@@ -9,7 +9,7 @@ exchange's documentation for each market: a snapshot stands before the first upd
 whenever it was recorded. `spot` chains by first_id = previous final_id + 1, `usdm` and `coinm` by the final_id of the
 message before, which each update names. What is dropped is counted by reason. Times are those of the transaction, else
 of the event, else the recorder's; one that steps back is set to the latest before it. An event is known at the latest
-of its clocks.
+of its clocks. What comes before `start` makes the book that is there at `start`; `limit` counts messages that apply.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 from collections.abc import Sequence
 from decimal import Decimal
@@ -15,11 +16,13 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
-from gpu_pipeline.core.config import SymbolOptions
+from gpu_pipeline.core.config import RunConfig, SymbolOptions, check_config
 from gpu_pipeline.core.errors import InputError
 from gpu_pipeline.core.schema import BookEvents
-from gpu_pipeline.ingest import binance_depth
+from gpu_pipeline.core.trace import Trace
+from gpu_pipeline.ingest import _stage, binance_depth
 from gpu_pipeline.ingest._raw import ReadRequest
 from gpu_pipeline.ingest._read import open_stream
 
@@ -387,3 +390,30 @@ def test_any_loss_and_any_cut_ends_in_the_same_books(
     for ident, book in zip(ids, book_after(one_piece), strict=True):
         real = {(side, at * price): size * lots for (side, at), size in book.items()}
         assert not real or ident == 10 or real == truth[ident]
+
+
+def run_of(section: dict[str, Any]) -> RunConfig:
+    return check_config({"name": "x", "symbols": ["BTCUSDT", "ETHUSDT"], "ingest": {"book": section}})
+
+
+def test_symbols_share_a_file_only_where_it_says_which_is_which(tmp_path: Path) -> None:
+    """Two instruments in one recording, each with its own snapshot."""
+    lines = []
+    for name in ("BTCUSDT", "ETHUSDT"):
+        lines += [json.dumps({**message(update), "s": name}) for update in UPDATES]
+        lines.append(json.dumps({**SNAPSHOT, "symbol": name}))
+    path = tmp_path / "both.jsonl"
+    path.write_text("\n".join(lines))
+    section = {"source": "binance_depth", "snapshot": str(path), "diffs": str(path), "market": "usdm"}
+    with pytest.raises(
+        InputError, match=r"both\.jsonl: is read for BTCUSDT and for ETHUSDT; put {SYMBOL} into the paths"
+    ):
+        _stage.input_files(run_of(section))
+    config = run_of({**section, "instrument": "{SYMBOL}"})
+    assert _stage.input_files(config) == [path]
+    manifest = _stage.write(tmp_path / "out", config, torch.device("cpu"), Trace(Console(file=io.StringIO())))
+    for name, symbol in _stage.load_symbols(manifest).items():
+        entry = manifest["streams"]["book"][name]
+        assert entry["messages"]["applied"] == 3 and entry["snapshots"] == {"applied": 1, "stale": 0}
+        (events,) = _stage.load_book(tmp_path / "out", "book", symbol, torch.device("cpu"))
+        assert isinstance(events, BookEvents) and rows(events) == rows(read(tall(tmp_path, UPDATES)))
