@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from gpu_pipeline.core import plugins
 from gpu_pipeline.core.schema import Depth
-from tests.book.market import random_book
-from tests.book.test_snapshots import first_snapshots
+from tests.book.market import cut, folded, in_pieces, random_book, random_events, same
 from tests.conformance.options import example, strict_example
 
 NAMES = plugins.names("book")
@@ -31,21 +30,32 @@ def test_config_is_strict_frozen_and_documented(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 20), count=st.integers(0, 40))
-def test_a_cut_history_gives_the_beginning_of_the_whole(name, seed, count):
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 20), cuts=st.lists(st.integers(0, 250), max_size=5))
+@pytest.mark.parametrize("make_book", [random_book, random_events])
+def test_any_cut_into_pieces_gives_the_same_cells(name, make_book, seed, cuts):
     plugin = plugins.load("book", name)
-    config, book = example(plugin.config), random_book(seed, 40, delay_s=3.0)
-    whole, part = plugin.module.make(book, config), plugin.module.make(first_snapshots(book, count), config)
-    for tensor in TENSORS:
-        found, expected = getattr(part, tensor), getattr(whole, tensor)[: len(part)]
-        assert found.numpy().tobytes() == expected.numpy().tobytes(), tensor
+    config, book = example(plugin.config), make_book(seed, 40, delay_s=3.0)
+    same(folded(plugin.module, config, in_pieces(book, cuts)), folded(plugin.module, config, [book]))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_shapes_and_ages_hold_together(name):
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 20), count=st.integers(0, 200))
+@pytest.mark.parametrize("make_book", [random_book, random_events])
+def test_a_cut_history_gives_the_beginning_of_the_whole(name, make_book, seed, count):
     plugin = plugins.load("book", name)
-    depth = plugin.module.make(random_book(7, 200, mean_gap_s=20.0), example(plugin.config))
+    config, book = example(plugin.config), make_book(seed, 40, delay_s=3.0)
+    part, _ = plugin.module.step(cut(book, slice(0, count)), config, None)
+    whole = folded(plugin.module, config, [book])
+    same(part, replace(whole, **{tensor: getattr(whole, tensor)[: len(part)] for tensor in TENSORS}))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("make_book", [random_book, random_events])
+def test_shapes_and_ages_hold_together(name, make_book):
+    plugin = plugins.load("book", name)
+    depth = folded(plugin.module, example(plugin.config), [make_book(7, 200, mean_gap_s=20.0)])
     steps = len(depth)
     assert depth.depth.shape[::2] == (steps, 4)
     assert depth.depth.dtype == torch.float64
