@@ -99,18 +99,23 @@ def _market(config: Config, request: ReadRequest) -> Market:
 def _snapshots(config: Config, request: ReadRequest) -> Iterator[RawDepth]:
     """Every snapshot as a piece of its own, by update id, which rises within a file."""
     paths = resolve(config.snapshot, request.symbol, SUFFIXES)
-    firsts = [(next(_read(path, config, request, snapshots=True), None), path) for path in paths]
-    if all(first is None for first, _ in firsts):
+    firsts = ((_first_id(path, config, request), place) for place, path in enumerate(paths))
+    order = sorted((first, place) for first, place in firsts if first is not None)
+    if not order:
         raise InputError.at(paths[0], "holds no snapshot", fix="name the files of REST snapshots under 'snapshot'")
-    order = sorted((int(first.final_id[0]), place) for place, (first, _) in enumerate(firsts) if first is not None)
     last: RawDepth | None = None
     for _, place in order:
-        for piece in _read(firsts[place][1], config, request, snapshots=True):
+        for piece in _read(paths[place], config, request, snapshots=True):
             for at in range(len(piece)):
                 one = piece.part(at, at + 1)
                 _check_rises(one, last)
                 yield one
                 last = one
+
+
+def _first_id(path: Path, config: Config, request: ReadRequest) -> int | None:
+    piece = next(_read(path, config, request, snapshots=True), None)
+    return None if piece is None else int(piece.final_id[0])
 
 
 def _check_rises(one: RawDepth, last: RawDepth | None) -> None:

@@ -417,3 +417,53 @@ def test_symbols_share_a_file_only_where_it_says_which_is_which(tmp_path: Path) 
         assert entry["messages"]["applied"] == 3 and entry["snapshots"] == {"applied": 1, "stale": 0}
         (events,) = _stage.load_book(tmp_path / "out", "book", symbol, torch.device("cpu"))
         assert isinstance(events, BookEvents) and rows(events) == rows(read(tall(tmp_path, UPDATES)))
+
+
+def as_csv(folder: Path, name: str) -> str:
+    """A table of `tall` as CSV in gz, its sides as words."""
+    frame = pq.read_table(folder / f"{name}.parquet").to_pandas()
+    frame["side"] = frame["side"].map({1: "bid", -1: "ask"})
+    frame.to_csv(folder / f"{name}.csv.gz", index=False)
+    return str(folder / f"{name}.csv.gz")
+
+
+def as_decimals(folder: Path, name: str) -> str:
+    """Decimal prices, a timestamp type without a zone, sides in upper case, camel case names, few rows in a group."""
+    table = pq.read_table(folder / f"{name}.parquet")
+    for at, column in enumerate(table.column_names):
+        values = table[column]
+        if column in ("price", "qty"):
+            values = values.cast(pa.decimal128(20, 9))
+        elif column == "local_ts":
+            values = values.cast(pa.timestamp("ms"))
+        elif column == "side":
+            values = pa.array([{1: "B", -1: "A"}[side] for side in values.to_pylist()])
+        table = table.set_column(at, column, values)
+    camel = [name.split("_")[0] + "".join(map(str.capitalize, name.split("_")[1:])) for name in table.column_names]
+    pq.write_table(table.rename_columns(camel), folder / f"{name}_decimals.parquet", row_group_size=2)
+    return str(folder / f"{name}_decimals.parquet")
+
+
+@pytest.mark.parametrize("form", [as_csv, as_decimals])
+def test_forms_of_a_table_are_the_same_feed(tmp_path: Path, form: Any) -> None:
+    options = tall(tmp_path, UPDATES)
+    expected = read(options)
+    found = read({**options, "snapshot": form(tmp_path, "snapshot"), "diffs": form(tmp_path, "diffs")})
+    for name in ("time_ns", "known_ns", "side", "price_ticks", "quantity_lots", "update_id"):
+        assert getattr(found, name).equal(getattr(expected, name)), name
+    assert found.symbol == expected.symbol
+
+
+def test_snapshot_files_come_by_id_whatever_they_are_called(tmp_path: Path) -> None:
+    updates = [one(6, 12, 5, 1), one(14, 16, 13, 2), one(19, 22, 18, 4)]
+    options = tall(tmp_path, updates, [(20, 3)]) | {"on_gap": "wait"}
+    (tmp_path / "snapshot.parquet").rename(tmp_path / "a.parquet")
+    tall(tmp_path, updates, [(10, 0)])
+    (tmp_path / "snapshot.parquet").rename(tmp_path / "b.parquet")
+    events = read({**options, "snapshot": [str(tmp_path / "a.parquet"), str(tmp_path / "b.parquet")]})
+    assert list(dict.fromkeys(events.update_id.tolist())) == [10, 12, 16, 20, 22]
+    tall(tmp_path, updates, [(20, 3), (10, 0)])
+    with pytest.raises(
+        InputError, match=r"row 3: the update id of a snapshot falls below 20 .*; give snapshots in the"
+    ):
+        read(options)
