@@ -16,6 +16,7 @@ th:first-child,td:first-child{text-align:left}.small{color:#777;font-size:.85em}
 pre{background:#f6f6f6;padding:.8rem;overflow:auto;font-size:.85em}svg{max-width:100%;height:auto}
 """
 SHOWN = 4
+DAYS_SHOWN = 31
 
 
 def page(title: str, sections: Sequence[str]) -> str:
@@ -95,6 +96,45 @@ def side_by_side(scores: Mapping[str, Mapping[str, Any]]) -> str:
     return table(["", *names], rows)
 
 
+_BOOK = (
+    ("updates", "updates", 0),
+    ("per s", "updates_per_s", 1),
+    ("crossed", "crossed", 0),
+    ("locked", "locked", 0),
+    ("empty", "empty", 0),
+    ("jumps", "jumps", 0),
+    ("gaps", "gaps", 0),
+    ("spread", "spread_median", None),
+    ("spread p99", "spread_p99", None),
+    ("bid levels", "levels_bid", 0),
+    ("ask levels", "levels_ask", 0),
+    ("fresh", "fresh", 0),
+    ("filled", "filled", 0),
+    ("missing", "missing", 0),
+)
+
+
+def book_table(days: Sequence[Mapping[str, Any]]) -> str:
+    """Quality of the order book, one row per symbol and UTC day, the last DAYS_SHOWN of each symbol."""
+    shown: dict[str, list[Mapping[str, Any]]] = {}
+    for day in days:
+        shown.setdefault(day["symbol"], []).append(day)
+    rows = [
+        [html.escape(day["symbol"]), html.escape(day["day"]), *(_digits(day[name], most) for _, name, most in _BOOK)]
+        for found in shown.values()
+        for day in found[-DAYS_SHOWN:]
+    ]
+    left_out = len(days) - len(rows)
+    about = f"<p>{left_out:,} earlier days are in book/quality.parquet.</p>" if left_out else ""
+    return table(["symbol", "UTC day", *(title for title, _, _ in _BOOK)], rows) + about
+
+
+def _digits(value: float | None, most: int | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:g}" if most is None else f"{value:,.{most}f}"
+
+
 def account(manifests: Mapping[str, Mapping[str, Any]]) -> str:
     """Rows in and out of each stage and what each stage counted."""
     rows = []
@@ -119,6 +159,7 @@ def _details(stage: str, manifest: Mapping[str, Any]) -> str:
         "note",
         "metrics",
         "parts",
+        "quality",
     }
     lines = [f"{name}: {value}" for name, value in manifest.items() if name not in hidden]
     text = html.escape("\n".join(lines))

@@ -17,6 +17,7 @@ def warnings(
     ingest: Mapping[str, Any],
     moves: Mapping[str, float],
     fees: Mapping[str, float | None],
+    book: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """One sentence per thing that limits what the numbers mean.
 
@@ -26,6 +27,7 @@ def warnings(
         ingest: manifest of the ingest stage.
         moves: symbol -> median absolute return between entry and exit of the target's labels.
         fees: symbol -> taker fee of one side in basis points, None where unknown.
+        book: manifest of the book stage; None where there is no book.
     """
     return [
         *_effective(metrics),
@@ -34,6 +36,7 @@ def warnings(
         *_classes(dataset),
         *_columns(dataset),
         *_data(ingest),
+        *_book(book or {}),
     ]
 
 
@@ -129,6 +132,21 @@ def _data(ingest: Mapping[str, Any]) -> Iterator[str]:
             count = _count(account.get(key, 0))
             if count:
                 yield sentence.format(n=count, symbol=symbol) + "."
+
+
+def _book(book: Mapping[str, Any]) -> Iterator[str]:
+    sentences = {
+        "crossed": "{n:,} times the book of {symbol} was crossed (best bid above best ask)",
+        "locked": "{n:,} times the book of {symbol} was locked (best bid equal to best ask)",
+        "empty": "{n:,} times the book of {symbol} had no level: its feed has gaps",
+        "missing": "{n:,} of {cells:,} grid times of {symbol} have no book that is recent enough",
+    }
+    for symbol, account in book.get("symbols", {}).items():
+        days = [day for day in book.get("quality", ()) if day["symbol"] == symbol]
+        for key, sentence in sentences.items():
+            count = sum(day[key] for day in days)
+            if count:
+                yield sentence.format(n=count, symbol=symbol, cells=account["cells"]) + "."
 
 
 def _count(value: Any) -> int:

@@ -41,12 +41,14 @@ def write(
     """
     manifests = {stage: read_json(path / MANIFEST) for stage, path in stages.items()}
     metrics = read_json(stages["evaluate"] / "metrics.json") if "evaluate" in stages else {}
-    told = warnings(metrics, manifests.get("dataset", {}), manifests["ingest"], _moves(values, stages), _fees(values))
+    known = (metrics, manifests.get("dataset", {}), manifests["ingest"], _moves(values, stages), _fees(values))
+    told = warnings(*known, manifests.get("book"))
     sections = [
         _page.warning_list(told),
         _page.section("Results", _results(metrics)),
         _page.section("Curves", _curves(stages, models)),
         _page.section("Market", _market(stages, str(values.get("display_timezone", "UTC")))),
+        *_book(manifests),
         _page.section("Labels and features", _inputs(stages, manifests)),
         _page.section("What went in and what came out", _page.account(manifests)),
         _page.section("Run file", f"<pre>{html.escape(write_yaml(dict(values)))}</pre>"),
@@ -163,6 +165,11 @@ def _market(stages: Mapping[str, Path], zone: str) -> str:
         about = html.escape(f"{symbol}: {len(table):,} bars of {short}, times in {zone}")
         drawn.append(f"<h3>{about}</h3>" + _plots.price(time, _column(table, "close"), _column(table, "volume"), cuts))
     return "".join(drawn)
+
+
+def _book(manifests: Mapping[str, Any]) -> list[str]:
+    days = manifests.get("book", {}).get("quality")
+    return [_page.section("Order book", _page.book_table(days))] if days else []
 
 
 def _local(time_ns: Array, zone: str) -> Array:
