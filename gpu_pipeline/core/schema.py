@@ -424,6 +424,7 @@ class BookSnapshots:
         bid_count: [S] int64: the first `bid_count` rows of a snapshot are bids, best first; the rest asks, best first.
         price_ticks: [R] int64.
         quantity_lots: [R] int64.
+        report: what reading counted so far (times set back, dropped levels, ...).
     """
 
     symbol: Symbol
@@ -433,6 +434,7 @@ class BookSnapshots:
     bid_count: Tensor
     price_ticks: Tensor
     quantity_lots: Tensor
+    report: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.time_ns)

@@ -33,7 +33,7 @@ def _parts(pieces: Iterable[BookSnapshots], span: Span, ticker: Ticker) -> Itera
     last, written = "", 0
     for book in pieces:
         span.add(book.symbol, book.time_ns)
-        span.said["symbol"] = book.symbol.to_json()
+        span.said |= {"symbol": book.symbol.to_json(), **book.report}
         span.said["levels"] += len(book.price_ticks)
         span.said["quantity_lots"] += exact_sum(book.quantity_lots)
         for month, cut in months(book.time_ns):
@@ -63,7 +63,7 @@ def part(book: BookSnapshots, rows: slice) -> BookSnapshots:
 def joined(parts: Sequence[BookSnapshots]) -> BookSnapshots:
     """Consecutive snapshots as one table."""
     counts = torch.cat([torch.diff(book.offsets) for book in parts])
-    flat = {
+    flat: dict[str, Any] = {
         name: torch.cat([getattr(book, name) for book in parts])
         for name in ("time_ns", "known_ns", "bid_count", "price_ticks", "quantity_lots")
     }

@@ -73,10 +73,10 @@ def sequence(raw: RawBook, symbol: Symbol, request: ReadRequest, state: State) -
         InputError: a bad level or id, a gap or a time that steps back, where they are errors; names file and row.
     """
     rules = raw.rules
-    depth, dropped = _whole(raw.depth, request.on_bad_row)
+    depth, dropped = whole(raw.depth, request.on_bad_row, has_ids=rules.chain != "none")
     clock = torch.where(depth.time_ns >= 0, depth.time_ns, depth.known_ns)
-    time_ns = _running(clock, state.time_ns)
-    depth, done = _before(depth, time_ns, request.end_ns)
+    time_ns = running(clock, state.time_ns)
+    depth, done = before(depth, time_ns, request.end_ns)
     columns = (depth.first_id, depth.final_id, depth.previous_id, depth.is_snapshot)
     codes, chain = book_sequence(*columns, rules.chain, state.chain)
     depth, codes, limited = _limited(depth, codes, request.limit, state.applied)
@@ -86,10 +86,10 @@ def sequence(raw: RawBook, symbol: Symbol, request: ReadRequest, state: State) -
     applied = codes == APPLY
     back = applied & (clock < time_ns)
     if rules.on_time_back == "error" and bool(back.any()):
-        raise _back_error(depth, int(back.nonzero()[0]), clock, time_ns)
+        raise back_error(depth, int(back.nonzero()[0]), clock, time_ns)
     # An event needs every message before it that applies, and is known after it happened.
     own = torch.where(applied | (codes == GAP), torch.maximum(depth.known_ns, time_ns), 0)
-    known_ns = _running(own, state.known_ns)
+    known_ns = running(own, state.known_ns)
     early = 0 if request.start_ns is None else int((applied & (time_ns < request.start_ns)).sum())
     counts = state.counts.plus(depth, codes, dropped, times_set_back=int(back.sum()), before_start=early)
     events = _events(depth, codes, (time_ns, known_ns), symbol, request)
@@ -106,7 +106,8 @@ def sequence(raw: RawBook, symbol: Symbol, request: ReadRequest, state: State) -
     return replace(events, report=counts.to_json()), moved
 
 
-def _running(values: Tensor, latest: int) -> Tensor:
+def running(values: Tensor, latest: int) -> Tensor:
+    """[N] int64: the largest value so far, `latest` before the first."""
     return torch.cummax(torch.cat([values.new_tensor([latest]), values]), 0).values[1:]
 
 
@@ -114,9 +115,10 @@ def _last(values: Tensor, latest: int) -> int:
     return int(values[-1]) if len(values) else latest
 
 
-def _whole(depth: RawDepth, on_bad_row: str) -> tuple[RawDepth, dict[str, int]]:
+def whole(depth: RawDepth, on_bad_row: str, *, has_ids: bool) -> tuple[RawDepth, dict[str, int]]:
     """The piece without bad levels and messages with bad ids, and how many of each there were."""
-    codes, wrong = level_faults(depth), id_faults(depth)
+    codes = level_faults(depth)
+    wrong = id_faults(depth) if has_ids else torch.zeros(len(depth), dtype=torch.bool)
     if codes is None and not bool(wrong.any()):
         return depth, {}
     if on_bad_row == "error":
@@ -147,7 +149,7 @@ def _picked(depth: RawDepth, good: Tensor, right: Tensor) -> RawDepth:
     )
 
 
-def _before(depth: RawDepth, time_ns: Tensor, end_ns: int | None) -> tuple[RawDepth, bool]:
+def before(depth: RawDepth, time_ns: Tensor, end_ns: int | None) -> tuple[RawDepth, bool]:
     """Messages before `end`; whether that was the end."""
     if end_ns is None or not len(depth) or int(time_ns[-1]) < end_ns:
         return depth, False
@@ -177,7 +179,8 @@ def _refuse_gap(depth: RawDepth, codes: Tensor, last_id: int) -> None:
     raise InputError.at(depth.file, rule, row=int(depth.row[at]), value=value, fix=fix)
 
 
-def _back_error(depth: RawDepth, at: int, clock: Tensor, time_ns: Tensor) -> InputError:
+def back_error(depth: RawDepth, at: int, clock: Tensor, time_ns: Tensor) -> InputError:
+    """The error that names file and row of a message whose time steps back."""
     rule = f"its time steps back, behind {int(time_ns[at])} of a message before it"
     fix = "mend the clock, or set on_time_back: count"
     return InputError.at(depth.file, rule, row=int(depth.row[at]), value=int(clock[at]), fix=fix)
@@ -193,7 +196,7 @@ def _events(
     message, level = _layout(depth, codes)
     rows, columns = level[level >= 0], {}
     for name, step in (("price", symbol.price_tick), ("quantity", symbol.quantity_lot)):
-        columns[name] = _filled(level, _units(depth, name, rows, step))
+        columns[name] = _filled(level, units(depth, name, rows, step))
     side = _filled(level, depth.side[rows])
     time_ns, known_ns = (column[message] for column in times)
     if request.start_ns is not None:
@@ -219,7 +222,12 @@ def _filled(level: Tensor, values: Tensor) -> Tensor:
     return made
 
 
-def _units(depth: RawDepth, name: str, rows: Tensor, step: Decimal) -> Tensor:
+def units(depth: RawDepth, name: str, rows: Tensor, step: Decimal) -> Tensor:
+    """`price` or `quantity` of the levels `rows` as whole numbers of the step.
+
+    Raises:
+        InputError: a value is no multiple of it; names file and row.
+    """
     try:
         return to_units(mapped(getattr(depth, name), lambda column: column[rows]), step)
     except OffStepError as error:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 
@@ -136,7 +136,7 @@ class FileColumns:
         self.shown, nulls = {}, {}
         time_ns, bad_time = self._time(cells["timestamp"])
         flag = self._flag(cells)
-        numbers = {name: self._number(name, cells[name]) for name in NUMBERS if name in cells}
+        numbers: dict[Any, Any] = {name: self._number(name, cells[name]) for name in NUMBERS if name in cells}
         ids = self._ids(cells.get("trade_id"))
         for column, null in (("time_ns", bad_time), ("is_buyer_maker", flag[1]), ("trade_id", ids[1])):
             if null is not None and bool(null.any()):

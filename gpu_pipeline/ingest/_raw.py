@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
@@ -83,6 +83,7 @@ class RawTrades:
         shown: column name -> text of the first cell that is not empty, but means nothing.
         declared: scales that the file itself states, for example in our own clean files.
         checked: how the file's bytes were verified: `checksum`, `page checksums`, `none there`, `skipped`.
+        counted: what the source counted in the piece, for the report.
     """
 
     file: Path
@@ -98,6 +99,7 @@ class RawTrades:
     shown: dict[str, str] = field(default_factory=dict)
     declared: Symbol | None = None
     checked: str = "none there"
+    counted: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.time_ns)

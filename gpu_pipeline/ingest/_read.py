@@ -20,13 +20,14 @@ from gpu_pipeline.ingest._clean import Rules, State, clean
 from gpu_pipeline.ingest._quote_rows import RawQuotes
 from gpu_pipeline.ingest._raw import RawTrades, ReadRequest, Units, joined
 from gpu_pipeline.ingest._scan import Scan
-from gpu_pipeline.ingest._streams import Stream, looked_through, open_book, open_quotes
+from gpu_pipeline.ingest._snapshots import RawSnapshots
+from gpu_pipeline.ingest._streams import Stream, looked_through, open_book, open_quotes, open_snapshots
 
 # Raw columns of smaller inputs (about 1.6 M trades) are kept between the two passes instead of being read twice.
 KEEP_BYTES = 1 << 26
 _TITLES = {BookSnapshots: "book snapshots", BookEvents: "book events", Quotes: "quotes"}
 
-Item = RawTrades | RawBook | RawQuotes | Trades | BookSnapshots | BookEvents | Quotes
+Item = RawTrades | RawBook | RawSnapshots | RawQuotes | Trades | BookSnapshots | BookEvents | Quotes
 
 
 def open_stream(
@@ -52,7 +53,7 @@ def open_stream(
 
 
 def _openers() -> Mapping[type, Callable[..., Stream]]:
-    return {RawTrades: _open_trades, RawBook: open_book, RawQuotes: open_quotes}
+    return {RawTrades: _open_trades, RawBook: open_book, RawSnapshots: open_snapshots, RawQuotes: open_quotes}
 
 
 def _open_made(
@@ -106,7 +107,7 @@ def _open_trades(
     def make(symbol: Symbol) -> Iterator[Trades]:
         pieces = iter(kept) if kept is not None else again()
         report = {"checked": found.checked, "quote_step": None if found.quote_step is None else str(found.quote_step)}
-        return _folded(_gathered(pieces, found), symbol, State(_rules(request, found)), report)
+        return _folded(_gathered(pieces, found), symbol, State(_rules(request, found)), {**report, **found.counted})
 
     return Stream(request.stream, Trades, found.symbol(request.symbol), make)
 

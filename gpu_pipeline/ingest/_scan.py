@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -29,6 +29,7 @@ class Scan:
         unordered: files whose rows are not in trade order.
         checked: how many files were verified in which way.
         quote: the quote column still reads as decimals.
+        counted: what sources counted, by name.
     """
 
     options: SymbolOptions
@@ -38,6 +39,7 @@ class Scan:
     checked: dict[str, int] = field(default_factory=dict)
     rows: int = 0
     quote: bool = True
+    counted: dict[str, int] = field(default_factory=dict)
     _end: tuple[Path, int] | None = None
 
     def add(self, raw: RawTrades) -> None:
@@ -47,6 +49,7 @@ class Scan:
             InputError: a value that is no decimal; names its row.
         """
         self.check(raw.checked, raw.first_row == 0)
+        self.count(raw.counted)
         self.rows += len(raw)
         broken = faults(raw)
         place = None if broken is None else (broken == 0).nonzero().flatten()
@@ -68,6 +71,11 @@ class Scan:
         """Counts how a file was verified, with its first piece."""
         if begins:
             self.checked[how] = self.checked.get(how, 0) + 1
+
+    def count(self, counted: Mapping[str, int]) -> None:
+        """Adds what a source counted in a piece."""
+        for name, many in counted.items():
+            self.counted[name] = self.counted.get(name, 0) + many
 
     def infer(self, name: str, values: Values, file: Path, rows: Tensor) -> None:
         """Takes good values of `price` or `quantity` into account, where that scale is to be found.

@@ -8,14 +8,15 @@ from functools import reduce
 from typing import Any, Protocol, TypeVar
 
 from gpu_pipeline.core.errors import InputError
-from gpu_pipeline.core.schema import BookEvents, Quotes, Symbol
-from gpu_pipeline.ingest import _book_sequence, _quote_rows
+from gpu_pipeline.core.schema import BookEvents, BookSnapshots, Quotes, Symbol
+from gpu_pipeline.ingest import _book_sequence, _quote_rows, _snapshots
 from gpu_pipeline.ingest._book_sequence import RawBook
 from gpu_pipeline.ingest._depth import level_faults
 from gpu_pipeline.ingest._quote_rows import NUMBERS, RawQuotes
 from gpu_pipeline.ingest._raw import ReadRequest, mapped
 from gpu_pipeline.ingest._scales import merged
 from gpu_pipeline.ingest._scan import Scan
+from gpu_pipeline.ingest._snapshots import RawSnapshots
 
 
 class _Raw(Protocol):
@@ -100,6 +101,26 @@ def open_book(
     return Stream(request.stream, BookEvents, found.symbol(request.symbol), make)
 
 
+def open_snapshots(
+    pieces: Iterator[RawSnapshots], again: Callable[[], Iterator[RawSnapshots]], request: ReadRequest, room: int
+) -> Stream:
+    """Snapshots of a book.
+
+    Raises:
+        InputError: a value that is no decimal.
+    """
+    found = Scan(request.options)
+    kept = looked_through(pieces, lambda raw: _scan_levels(found, raw), room)
+
+    def make(symbol: Symbol) -> Iterator[BookSnapshots]:
+        raws = again() if kept is None else iter(kept)
+        step = lambda raw, state: _snapshots.clean(raw, symbol, request, state)  # noqa: E731
+        said = {"checked": found.checked}
+        return _folded(raws, step, _snapshots.State(), lambda state: {**state.counts, **said}, symbol)
+
+    return Stream(request.stream, BookSnapshots, found.symbol(request.symbol), make)
+
+
 def open_quotes(
     pieces: Iterator[RawQuotes], again: Callable[[], Iterator[RawQuotes]], request: ReadRequest, room: int
 ) -> Stream:
@@ -121,7 +142,7 @@ def open_quotes(
     return Stream(request.stream, Quotes, found.symbol(request.symbol), make)
 
 
-def _scan_levels(found: Scan, raw: RawBook) -> None:
+def _scan_levels(found: Scan, raw: RawBook | RawSnapshots) -> None:
     depth = raw.depth
     found.check(depth.checked, depth.begins)
     codes = level_faults(depth)

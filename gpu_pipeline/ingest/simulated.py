@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -187,7 +187,9 @@ class _Market:
 
     def _snapshots(self, books: _market_book.Books) -> BookSnapshots:
         names = ("time_ns", "offsets", "bid_count", "price_ticks", "quantity_lots")
-        columns = {name: torch.from_numpy(getattr(books, name)).to(self.request.device) for name in names}
+        columns: dict[str, Any] = {
+            name: torch.from_numpy(getattr(books, name)).to(self.request.device) for name in names
+        }
         return BookSnapshots(self.symbol, known_ns=columns["time_ns"], **columns)
 
 
@@ -196,7 +198,7 @@ def _joined(parts: list[BookSnapshots], market: _Market) -> BookSnapshots:
         empty = np.empty(0, np.int64)
         return market._snapshots(_market_book.Books(empty, np.zeros(1, np.int64), empty, empty, empty))
     names = ("time_ns", "known_ns", "bid_count", "price_ticks", "quantity_lots")
-    columns = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
+    columns: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
     starts = np.cumsum([0, *(len(part.price_ticks) for part in parts)]).tolist()
     moved = [part.offsets[:-1] + start for part, start in zip(parts, starts, strict=False)]
     return BookSnapshots(market.symbol, offsets=torch.cat([*moved, torch.tensor(starts[-1:])]), **columns)
