@@ -19,7 +19,8 @@ from gpu_pipeline.core import store
 from gpu_pipeline.core.errors import InputError
 from gpu_pipeline.core.schema import BookEvents, BookSnapshots, Quotes, Symbol
 from gpu_pipeline.core.trace import Ticker
-from gpu_pipeline.ingest import _book_files, _event_files, _quote_files, _stage
+from gpu_pipeline.ingest import _book_files, _device, _event_files, _quote_files, _stage
+from gpu_pipeline.ingest._columns import Cells
 
 CPU = torch.device("cpu")
 SYMBOL = Symbol("BTCUSDT", Decimal("0.01"), Decimal("0.001"))
@@ -133,3 +134,21 @@ def test_a_damaged_file_is_one_line(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=rf"{path.name}: cannot be read as Parquet") as caught:
             list(load(tmp_path, "bbo", SYMBOL, CPU))
         assert "\n" not in str(caught.value)
+
+
+def test_on_cuda_chunks_pass_as_they_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What pylibcudf hands over may end anywhere in a snapshot; here its place is taken on the CPU."""
+    book = _book_files.part(snapshots(), slice(0, 40))
+    _book_files.write(tmp_path / "book", iter([book]), ticker())
+    columns = _book_files.tall(book)
+    rows = len(columns["side"])
+
+    def in_pieces(path: Path, names: list[str], device: torch.device) -> Iterator[dict[str, Cells]]:
+        for at in range(0, rows, 17):
+            yield {name: Cells("integer", columns[name][at : at + 17]) for name in names}
+
+    monkeypatch.setattr(_device, "read_chunks", in_pieces)
+    loaded = list(_book_files.load(tmp_path / "book", SYMBOL, torch.device("cuda")))
+    again = _book_files.joined(loaded)
+    assert len(loaded) > 10 and [int(count) for count in torch.diff(again.offsets)] == [at % 13 for at in range(40)]
+    assert again.price_ticks.equal(book.price_ticks) and again.bid_count.equal(book.bid_count)
