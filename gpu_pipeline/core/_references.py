@@ -14,7 +14,15 @@ def check_references(config: RunConfig, file: str) -> list[Problem]:
     """Every name that points nowhere, and every section that lacks the one it needs."""
     return [
         problem
-        for check in (_check_order, _check_trades, _check_targets, _check_inputs, _check_book, _check_search)
+        for check in (
+            _check_order,
+            _check_trades,
+            _check_targets,
+            _check_inputs,
+            _check_book,
+            _check_assets,
+            _check_search,
+        )
         for problem in check(config, file)
     ]
 
@@ -86,6 +94,26 @@ def _check_book(config: RunConfig, file: str) -> list[Problem]:
     for name, stream in (config.dataset.streams if config.dataset else {}).items():
         if stream.from_ == "book" and not config.book:
             problems.append(Problem("dataset", f"streams.{name}.from", "needs the section 'book'", "book", file=file))
+    return problems
+
+
+def _check_assets(config: RunConfig, file: str) -> list[Problem]:
+    """Assets of book streams, their reference, and how many of them there must be."""
+    problems = []
+    for name, stream in (config.dataset.streams if config.dataset else {}).items():
+        assets, symbols = stream.assets_among(list(config.symbols)), ", ".join(config.symbols)
+        for asset in assets:
+            if asset not in config.symbols:
+                near = nearest(asset, config.symbols)
+                where = f"streams.{name}.assets"
+                problems.append(Problem("dataset", where, f"no such symbol; there are {symbols}", asset, near, file))
+        if stream.reference and stream.reference not in assets:
+            near, where = nearest(stream.reference, assets), f"streams.{name}.reference"
+            rule = f"no such asset; there are {', '.join(assets)}"
+            problems.append(Problem("dataset", where, rule, stream.reference, near, file))
+        if stream.min_assets_required and stream.min_assets_required > len(assets):
+            where, rule = f"streams.{name}.min_assets_required", f"there are only {len(assets)} assets"
+            problems.append(Problem("dataset", where, rule, stream.min_assets_required, file=file))
     return problems
 
 

@@ -233,6 +233,12 @@ class ScalerSection(PluginSection):
     name: str = "robust"
 
 
+class AdaptiveDepth(Options):
+    """The prefix of book levels that every asset and side fills in at least `min_nonzero` training rows."""
+
+    min_nonzero: int = Field(gt=0)
+
+
 class StreamSection(Options):
     """A stream of the dataset: where its rows come from and the window a sample sees.
 
@@ -241,14 +247,54 @@ class StreamSection(Options):
         window: rows of the stream in one sample.
         latency: added to the stream's `known_ns`.
         price: book prices as distance to mid, in `ticks` or `bps`.
+        assets: whose books a row shows: `own`, the sample's symbol alone; `all` symbols or those of a list, side by
+            side on the grid of the reference asset.
+        reference: that asset; the first of `assets` where absent.
+        min_assets_required: assets that are not missing at any step of a sample's window; all where absent.
+        partial_fill_threshold: largest share of filled cells in a sample's window; any where absent.
+        levels: adaptive depth, fitted on the training part; all levels where absent.
     """
 
     model_config = {**Options.model_config, "populate_by_name": True}
+    BOOK_KEYS: ClassVar[tuple[str, ...]] = ("assets", "partial_fill_threshold", "levels")
+    ALIGNED_KEYS: ClassVar[tuple[str, ...]] = ("reference", "min_assets_required")
 
     from_: Literal["features", "book"] = Field(alias="from")
     window: int = Field(gt=0)
     latency: Duration = 0
     price: Literal["ticks", "bps"] = "ticks"
+    assets: Literal["own", "all"] | list[str] = "own"
+    reference: str | None = None
+    min_assets_required: int | None = Field(default=None, gt=0)
+    partial_fill_threshold: float | None = Field(default=None, ge=0, le=1)
+    levels: AdaptiveDepth | None = None
+
+    @model_validator(mode="after")
+    def _of_books(self) -> Self:
+        given = [key for key in self.BOOK_KEYS if key in self.model_fields_set]
+        if given and self.from_ != "book":
+            raise ValueError(f"{given[0]} needs 'from: book'")
+        given = [key for key in self.ALIGNED_KEYS if key in self.model_fields_set]
+        if given and self.assets == "own":
+            raise ValueError(f"{given[0]} needs several assets ('assets: all', or a list of symbols)")
+        return self
+
+    @model_validator(mode="after")
+    def _assets_once(self) -> Self:
+        if not isinstance(self.assets, list):
+            return self
+        if not self.assets:
+            raise ValueError("assets: name at least one symbol, or write 'own' or 'all'")
+        twice = [asset for asset in self.assets if self.assets.count(asset) > 1]
+        if twice:
+            raise ValueError(f"assets: '{twice[0]}' is there twice; name it once")
+        return self
+
+    def assets_among(self, symbols: Sequence[str]) -> list[str]:
+        """Names of the assets that a row shows side by side; none where it is the symbol's own book."""
+        if isinstance(self.assets, list):
+            return self.assets
+        return list(symbols) if self.assets == "all" else []
 
 
 class DatasetSection(Options):

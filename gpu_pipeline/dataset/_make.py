@@ -13,6 +13,8 @@ from gpu_pipeline.core.config import DatasetSection, RunConfig
 from gpu_pipeline.core.errors import InputError
 from gpu_pipeline.core.schema import Depth, Features, Labels, Symbol
 from gpu_pipeline.core.units import parse_duration
+from gpu_pipeline.dataset._adaptive import KeptLevels, fit_levels, keep_levels
+from gpu_pipeline.dataset._align import aligned_rows, least_of, reference_of
 from gpu_pipeline.dataset.model_input import Fitted, fit, model_input
 from gpu_pipeline.dataset.samples import (
     RowLabels,
@@ -58,9 +60,11 @@ def make_dataset(config: RunConfig, symbols: Sequence[Symbol], sources: Sources)
     division = section.split.plugin.function(times, section.split.options)
     targets, absent = _targets(labels, samples, division.parts["train"])
     parts, left_out = _with_class(division.parts, next(iter(targets.values())).target)
-    fitted, spans = {}, {}
+    fitted, spans, levels = {}, {}, {}
     for s, rows in enumerate(streams):
         spans[rows.name] = training_spans(samples.index[parts["train"], s], samples.symbol_id[parts["train"]], rows)
+        levels[rows.name] = fit_levels(rows, spans[rows.name])
+        streams[s] = rows = keep_levels(rows, levels[rows.name])
         training = torch.cat([rows.values[lo:hi] for lo, hi in spans[rows.name]])
         fitted[rows.name] = fit(rows.columns, training, section.scaler)
     dataset = _assemble(section, symbols, streams, decision, samples, labels, targets, parts)
@@ -70,7 +74,13 @@ def make_dataset(config: RunConfig, symbols: Sequence[Symbol], sources: Sources)
         "absent_classes": absent,
         "dropped_with_absent_class": left_out,
     }
-    described = {rows.name: _describe(rows, fitted[rows.name], spans[rows.name], decision) for rows in streams}
+    described = {
+        rows.name: {
+            **_describe(rows, fitted[rows.name], spans[rows.name], decision),
+            **_describe_book(rows, levels[rows.name]),
+        }
+        for rows in streams
+    }
     manifest = _manifest(dataset, decision, labels, counts, described)
     inputs = {rows.name: _stream_data(rows, fitted[rows.name]) for rows in streams}
     return replace(dataset, streams=inputs, manifest=manifest), fitted
@@ -81,16 +91,25 @@ def _read_streams(
 ) -> list[Rows]:
     listed = config.features is not None and config.features.include is not None
     features = [sources.features(symbol) for symbol in symbols]
-    needs_book = any(stream.from_ == "book" for stream in section.streams.values())
-    depth = [sources.depth(symbol) for symbol in symbols] if needs_book else []
-    return [
-        feature_rows(name, stream, features, listed) if stream.from_ == "features" else book_rows(name, stream, depth)
-        for name, stream in section.streams.items()
-    ]
+    by_name = {symbol.name: symbol for symbol in symbols}
+    shown = {
+        name: stream.assets_among(list(by_name)) for name, stream in section.streams.items() if stream.from_ == "book"
+    }
+    needed = dict.fromkeys(asset for assets in shown.values() for asset in assets or by_name)
+    depth = {asset: sources.depth(by_name[asset]) for asset in needed}
+    rows = []
+    for name, stream in section.streams.items():
+        if stream.from_ == "features":
+            rows.append(feature_rows(name, stream, features, listed))
+        elif shown[name]:
+            rows.append(aligned_rows(name, stream, [depth[asset] for asset in shown[name]]))
+        else:
+            rows.append(book_rows(name, stream, [depth[symbol] for symbol in by_name]))
+    return rows
 
 
 def training_spans(last: Tensor, symbol_id: Tensor, rows: Rows) -> list[tuple[int, int]]:
-    """The rows that scaling and imputation are fitted on, one span per symbol with training samples.
+    """The rows that scaling and imputation are fitted on, one span per symbol with training samples, or for all.
 
     From the first row of the first training window to the last row of the last one: all of them were known at the last
     training decision.
@@ -102,7 +121,7 @@ def training_spans(last: Tensor, symbol_id: Tensor, rows: Rows) -> list[tuple[in
     """
     spans = []
     for symbol in range(len(rows.first)):
-        seen = last[symbol_id == symbol]
+        seen = last if rows.assets else last[symbol_id == symbol]
         if len(seen):
             spans.append((int(seen.min()) - rows.section.window + 1, int(seen.max()) + 1))
     return spans
@@ -207,6 +226,20 @@ def _describe(rows: Rows, fitted: Fitted, spans: Sequence[tuple[int, int]], deci
         "imputed_columns": list(fitted.imputed),
         "zero_spread_columns": list(fitted.zero_spread),
     }
+
+
+def _describe_book(rows: Rows, levels: KeptLevels | None) -> dict[str, Any]:
+    """What only a stream with such keys has."""
+    said: dict[str, Any] = {"levels": levels.to_json()} if levels else {}
+    if rows.section.partial_fill_threshold is not None:
+        said["partial_fill_threshold"] = rows.section.partial_fill_threshold
+    if rows.assets and rows.filled is not None:
+        said["assets"] = list(rows.assets)
+        said["reference"] = rows.assets[reference_of(rows.name, rows.section, rows.assets)]
+        said["min_assets_required"] = least_of(rows.name, rows.section, rows.assets)
+        said["missing_cells"] = dict(rows.missing_cells)
+        said["filled_cells"] = int(rows.filled.sum())
+    return said
 
 
 def _manifest(

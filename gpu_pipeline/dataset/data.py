@@ -173,7 +173,8 @@ def check_dataset(dataset: Dataset) -> None:
         begin = last - stream.window + 1
         _require(path, f"row/{name}: a window leaves the stream", (begin >= 0) & (last < len(stream)))
         if stream.symbol_id is not None:
-            same = (stream.symbol_id[begin] == dataset.symbol_id) & (stream.symbol_id[last] == dataset.symbol_id)
+            first, own = stream.symbol_id[begin], stream.symbol_id[last]
+            same = (first == own) & ((own == dataset.symbol_id) | (own == -1))
             _require(path, f"row/{name}: a window leaves its symbol", same)
         _require(path, f"row/{name}: a row was not known at the decision", stream.known_ns[last] <= dataset.known_ns)
         if name != decision and not dataset.manifest.get("streams", {}).get(name, {}).get("same_bars", False):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import pairwise
 
 import torch
@@ -108,13 +109,16 @@ def find_samples(streams: Sequence[Rows], decision: Rows, label: RowLabels) -> S
         InputError: no row is eligible; the message counts the reasons.
     """
     last = torch.stack([last_known(stream, decision) for stream in streams], dim=1)
-    full, present = zip(*(_window(stream, last[:, s], decision) for s, stream in enumerate(streams)), strict=True)
+    full = [_is_full(stream, last[:, s], decision) for s, stream in enumerate(streams)]
+    present = [_in_window(stream.missing, stream, last[:, s]) == 0 for s, stream in enumerate(streams)]
     tests = {
         "no_label": label.valid,
         "short_feature_not_finite": decision.ready,
         "nothing_known_yet": (last >= 0).all(1),
         "window_not_full": torch.stack(full).all(0),
+        **_assets_present(streams, last),
         "book_row_missing": torch.stack(present).all(0),
+        **_little_filled(streams, last),
     }
     eligible, dropped = torch.ones_like(label.valid), {}
     for reason, holds in tests.items():
@@ -131,15 +135,19 @@ def find_samples(streams: Sequence[Rows], decision: Rows, label: RowLabels) -> S
 
 
 def last_known(stream: Rows, decision: Rows) -> Tensor:
-    """[R] int64: for each row of the decision stream, the last row of `stream` of the same symbol known then, or -1.
+    """[R] int64: for each row of the decision stream, the last row of `stream` known then, or -1.
+
+    It is a row of the same symbol, or any where rows show several assets.
 
     The decision stream sees its own row, and so does another stream of the same bars and latency: within one symbol the
     order is that of the trades. Any other stream is seen strictly before: known_ns < the decision's known_ns.
     """
     if same_bars(stream, decision):
         return torch.arange(len(decision), device=decision.time_ns.device)
+    symbols = list(pairwise(decision.offsets))
+    own = [(0, len(stream))] * len(symbols) if stream.assets else list(pairwise(stream.offsets))
     found = []
-    for (lo, hi), (first, stop) in zip(pairwise(stream.offsets), pairwise(decision.offsets), strict=True):
+    for (lo, hi), (first, stop) in zip(own, symbols, strict=True):
         place = torch.searchsorted(stream.known_ns[lo:hi].contiguous(), decision.known_ns[first:stop].contiguous())
         found.append(torch.where(place > 0, place - 1 + lo, -1))
     return torch.cat(found)
@@ -150,13 +158,36 @@ def same_bars(stream: Rows, decision: Rows) -> bool:
     return stream.section.from_ == "features" and torch.equal(stream.known_ns, decision.known_ns)
 
 
-def _window(stream: Rows, last: Tensor, decision: Rows) -> tuple[Tensor, Tensor]:
-    first = decision.of_rows(torch.tensor(stream.first, device=last.device))
-    begin = last - stream.section.window + 1
-    full = begin >= first
-    missing = torch.nn.functional.pad(stream.missing.to(torch.int64).cumsum(0), (1, 0))
-    seen = missing[(last + 1).clamp(min=0)] - missing[begin.clamp(min=0)]
-    return full, seen == 0
+def _is_full(stream: Rows, last: Tensor, decision: Rows) -> Tensor:
+    own = stream.first * (len(decision.first) if stream.assets else 1)
+    return last - stream.section.window + 1 >= decision.of_rows(torch.tensor(own, device=last.device))
+
+
+def _in_window(numbers: Tensor, stream: Rows, last: Tensor) -> Tensor:
+    """Sum of a number of each row over the windows that end at `last`, as far as they lie in the stream."""
+    total = torch.nn.functional.pad(numbers.to(torch.int64).cumsum(0), (1, 0))
+    return total[(last + 1).clamp(min=0)] - total[(last - stream.section.window + 1).clamp(min=0)]
+
+
+def _assets_present(streams: Sequence[Rows], last: Tensor) -> dict[str, Tensor]:
+    """Reason -> windows without such a row, where streams show several assets."""
+    found: dict[str, Tensor] = {}
+    for s, stream in enumerate(streams):
+        for reason, rows in stream.barred.items():
+            holds = _in_window(rows, stream, last[:, s]) == 0
+            found[reason] = found[reason] & holds if reason in found else holds
+    return found
+
+
+def _little_filled(streams: Sequence[Rows], last: Tensor) -> dict[str, Tensor]:
+    """Windows of which at most `partial_fill_threshold` of the cells are filled, where that is asked for."""
+    found = []
+    for s, stream in enumerate(streams):
+        if stream.filled is not None and stream.section.partial_fill_threshold is not None:
+            cells = stream.section.window * max(1, len(stream.assets))
+            most = Fraction(str(stream.section.partial_fill_threshold)) * cells
+            found.append(_in_window(stream.filled, stream, last[:, s]) <= int(most))
+    return {"too_many_filled": torch.stack(found).all(0)} if found else {}
 
 
 def _listed(dropped: Mapping[str, int]) -> str:
@@ -170,6 +201,9 @@ def _way_out(dropped: Mapping[str, int]) -> str:
         "nothing_known_yet": "check that the streams cover the same time",
         "window_not_full": "use more data or a shorter window",
         "book_row_missing": "use a longer book.max_gap",
+        "reference_missing": "use a longer book.max_gap or another reference asset",
+        "too_few_assets": "lower min_assets_required, leave an asset out, or use a longer book.max_gap",
+        "too_many_filled": "use a higher partial_fill_threshold or a longer book.cadence",
     }
     return ways[max(dropped, key=lambda reason: dropped[reason])]
 

@@ -4,12 +4,15 @@ A stream has one row per bar (`from: features`) or per grid time (`from: book`);
 the one before. `first` leaves out the leading rows in which a short-bar feature is still warming up: they show no
 market, so no window reaches back into them. Later values that are not finite are imputed. A missing book row (older
 than its `max_gap`, or without a touch on both sides) stands in no window at all (DESIGN 4.5).
+
+Levels of a book need no normalisation of their own: every level, side and asset is a column, and the scaler centres and
+scales each column by its training rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import torch
@@ -41,6 +44,10 @@ class Rows:
         missing: [R] bool, rows that no window may hold.
         ready: [R] bool, rows at which a decision may be made: every short-bar feature is finite.
         dropped_levels: columns left out because they are levels.
+        assets: A names where a row shows several assets and belongs to all symbols (one offset); else empty.
+        barred: reason -> [R] bool, what `missing` consists of where a row shows several assets.
+        filled: [R] int64 cells of the row that are older than the cadence; None where it has no book.
+        missing_cells: asset -> missing cells, where a row shows several assets.
     """
 
     name: str
@@ -54,13 +61,19 @@ class Rows:
     missing: Tensor
     ready: Tensor
     dropped_levels: tuple[str, ...] = ()
+    assets: tuple[str, ...] = ()
+    barred: Mapping[str, Tensor] = field(default_factory=dict)
+    filled: Tensor | None = None
+    missing_cells: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.time_ns)
 
     @property
     def symbol_id(self) -> Tensor:
-        """[R] int64."""
+        """[R] int64, -1 where a row belongs to all symbols."""
+        if self.assets:
+            return torch.full_like(self.time_ns, -1)
         return self.of_rows(torch.arange(len(self.first), device=self.time_ns.device))
 
     def of_rows(self, per_symbol: Tensor) -> Tensor:
@@ -90,7 +103,7 @@ def feature_rows(name: str, section: StreamSection, parts: Sequence[Features], l
     short = [index for index, column in enumerate(columns) if column.endswith(SHORT)] or list(range(len(columns)))
     ready = torch.isfinite(values[:, short]).all(1)
     offsets = _offsets(parts)
-    return _checked(
+    return checked(
         Rows(
             name=name,
             section=section,
@@ -113,19 +126,15 @@ def book_rows(name: str, section: StreamSection, parts: Sequence[Depth]) -> Rows
     Raises:
         InputError: symbols differ in their number of levels, or times step back.
     """
-    levels = {part.depth.shape[1] for part in parts}
-    if len(levels) > 1:
-        raise InputError(
-            f"dataset.streams.{name}: symbols differ in book levels (value {sorted(levels)}); use one form"
-        )
-    present = [_present(part) for part in parts]
+    levels = levels_of(name, parts)
+    present = [has_touch(part) for part in parts]
     values = [book_values(part.depth, here, section.price) for part, here in zip(parts, present, strict=True)]
     offsets, here = _offsets(parts), torch.cat(present)
-    return _checked(
+    return checked(
         Rows(
             name=name,
             section=section,
-            columns=tuple(f"{channel}_{level}" for level in range(levels.pop()) for channel in CHANNELS),
+            columns=tuple(f"{channel}_{level}" for level in range(levels) for channel in CHANNELS),
             values=torch.cat(values),
             time_ns=torch.cat([part.time_ns for part in parts]),
             known_ns=torch.cat([part.known_ns for part in parts]) + parse_duration(section.latency),
@@ -133,8 +142,23 @@ def book_rows(name: str, section: StreamSection, parts: Sequence[Depth]) -> Rows
             first=offsets[:-1],
             missing=~here,
             ready=here,
+            filled=(torch.cat([part.filled for part in parts]) & here).to(torch.int64),
         )
     )
+
+
+def levels_of(name: str, parts: Sequence[Depth]) -> int:
+    """How many levels the books of a stream have.
+
+    Raises:
+        InputError: they differ.
+    """
+    levels = {part.depth.shape[1] for part in parts}
+    if len(levels) > 1:
+        raise InputError(
+            f"dataset.streams.{name}: symbols differ in book levels (value {sorted(levels)}); use one form"
+        )
+    return levels.pop()
 
 
 def book_values(depth: Tensor, present: Tensor, price: str) -> Tensor:
@@ -161,7 +185,8 @@ def book_values(depth: Tensor, present: Tensor, price: str) -> Tensor:
     return made.flatten(1)
 
 
-def _present(part: Depth) -> Tensor:
+def has_touch(part: Depth) -> Tensor:
+    """[T] bool: the cells that are not missing and have a best bid and a best ask."""
     touch = (part.depth[:, 0, 1] > 0) & (part.depth[:, 0, 3] > 0)
     return part.valid & touch
 
@@ -188,7 +213,12 @@ def _require_same_columns(name: str, parts: Sequence[Features]) -> None:
             )
 
 
-def _checked(rows: Rows) -> Rows:
+def checked(rows: Rows) -> Rows:
+    """The rows as they are.
+
+    Raises:
+        InputError: `known_ns` steps back within a symbol.
+    """
     step = rows.known_ns.diff() < 0
     borders = [offset - 1 for offset in rows.offsets[1:-1] if 0 < offset < len(rows)]
     step[borders] = False

@@ -26,7 +26,7 @@ class StreamData:
         columns: F names.
         time_ns: [R] int64, what the row describes.
         known_ns: [R] int64, when it could be read, latency included; non-decreasing within a symbol.
-        symbol_id: [R] int64, non-decreasing; None where there is one symbol.
+        symbol_id: [R] int64, non-decreasing; -1 where a row belongs to all symbols; None where there is one symbol.
     """
 
     values: Tensor
