@@ -59,12 +59,8 @@ def open_cluster(engine: EngineSection, device: torch.device, scratch: Path, fil
     from distributed import CancelledError
     from distributed.comm import CommClosedError
 
-    # It unblocks signals in the thread that starts it, so it must run before the first worker is made.
-    resource_tracker.ensure_running()
     try:
-        # Workers inherit the blocked signal: Ctrl-C is for this process alone, which closes them.
-        with _blocked(signal.SIGINT):
-            client = _client(engine, device, scratch, files, stack)
+        client = _client(engine, device, scratch, files, stack)
         slots = _check_workers(client, device, scratch)
         yield Cluster(client, slots, torch.device(device.type))
     except (CancelledError, CommClosedError) as error:
@@ -117,10 +113,19 @@ def _client(engine: EngineSection, device: torch.device, scratch: Path, files: i
         client = _connected(engine.scheduler, stack)
         log.info("engine: dask, the workers of %s", engine.scheduler)
         return client
-    local = stack.enter_context(_local_cluster(engine, device, scratch, files))
-    count = len(local.workers)
-    log.info("engine: dask, %d worker%s on this machine", count, "" if count == 1 else "s")
-    return stack.enter_context(Client(local, set_as_default=False))
+    # It unblocks signals in the thread that starts it, so it must run before the first worker is made.
+    resource_tracker.ensure_running()
+    # Workers inherit the blocked signal: Ctrl-C is for this process alone, which closes them.
+    with _blocked(signal.SIGINT):
+        try:
+            local = stack.enter_context(_local_cluster(engine, device, scratch, files))
+        except RuntimeError as error:
+            rule = f"engine: worker processes do not start ({error})"
+            fix = "in a script of your own, put the call under if __name__ == '__main__', as multiprocessing demands"
+            raise EnvironmentProblem(f"{rule}; {fix}") from error
+        count = len(local.workers)
+        log.info("engine: dask, %d worker%s on this machine", count, "" if count == 1 else "s")
+        return stack.enter_context(Client(local, set_as_default=False))
 
 
 def _connected(address: str, stack: ExitStack) -> Any:

@@ -347,6 +347,18 @@ def test_missing_packages_are_one_line(tmp_path, monkeypatch):
         pass
 
 
+def test_workers_that_do_not_start_are_one_line(tmp_path, monkeypatch):
+    def refuse(*arguments):
+        raise RuntimeError("Nanny failed to start.")
+
+    monkeypatch.setattr(cluster_module, "_local_cluster", refuse)
+    with (
+        pytest.raises(EnvironmentProblem, match=r"do not start \(Nanny failed to start\.\); in a script of your own"),
+        open_cluster(EngineSection(name="dask"), CPU, tmp_path, 1),
+    ):
+        pass
+
+
 class FakeCudaCluster:
     """Notes what LocalCUDACluster would be asked for."""
 
