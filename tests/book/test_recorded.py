@@ -102,7 +102,7 @@ def test_the_best_levels_are_the_quotes_of_the_venue(market_data: Path, name):
 def test_the_naive_order_would_be_seen(market_data: Path):
     """A snapshot that replaces the book when it arrives forgets messages that were recorded before it."""
     seen = {}
-    for name in ("usdm_btcusdt", "usdm_ethusdt"):
+    for name in ("spot_btcusdt", "usdm_btcusdt"):
         events = recorded(market_data, name, naive=True)
         found = compare(iter([events]), iter([quotes_of(market_data, name)[0]]))
         quality = Quality(events.symbol, 10 * SECOND, 5.0)
