@@ -37,6 +37,7 @@ SNAPSHOTS = Form(
     required=("update_id", "side", "price", "quantity"),
     numbers=("price", "quantity"),
     text=("side",),
+    timed=False,
 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +41,14 @@ class Form:
         required: ours that must be there.
         text: ours that are words; of the others `price`, `quantity` and the like are numbers, the rest whole numbers.
         numbers: ours that are prices and quantities.
+        timed: one of the clocks must be there.
     """
 
     aliases: Mapping[str, tuple[str, ...]]
     required: Sequence[str]
     numbers: Sequence[str]
     text: Sequence[str] = ()
+    timed: bool = True
 
     def type_of(self, ours: str) -> pa.DataType:
         """The type of a column in CSV."""
@@ -77,6 +79,11 @@ class Rows:
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
+
+    def part(self, start: int, count: int) -> Rows:
+        """Some of the rows."""
+        columns = {ours: column.slice(start, count) for ours, column in self.columns.items()}
+        return replace(self, first_row=self.first_row + start, columns=columns)
 
     def row_numbers(self) -> Tensor:
         """[N] int64 data rows of the file, counted from 1."""
@@ -211,7 +218,7 @@ def _member(path: Path, member: str, form: Form, mapping: Mapping[str, str | Non
 
 def _found(names: Sequence[str], form: Form, mapping: Mapping[str, str | None], file: Path) -> dict[str, str]:
     found = match(names, mapping, file, form.aliases, form.required)
-    if not set(CLOCKS) & set(found):
+    if form.timed and not set(CLOCKS) & set(found):
         shown = ", ".join(names[:20]) or "none"
         fix = "name one under columns, for example columns: {event_time: COLUMN}"
         raise InputError.at(file, f"has no column for a time; its columns are {shown}", fix=fix)

@@ -138,10 +138,13 @@ def test_a_late_snapshot_delays_what_stands_on_it(tmp_path: Path) -> None:
     assert known == [3_000] * 4 + [4_005]
 
 
-def test_a_snapshot_without_a_time_of_the_venue_holds_from_the_message_behind_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lacks", [["exch_ts"], ["exch_ts", "local_ts"]])
+def test_a_snapshot_without_a_time_of_the_venue_holds_from_the_message_behind_it(
+    tmp_path: Path, lacks: list[str]
+) -> None:
     options = tall(tmp_path, [one(1, 5, 0, 700), one(6, 12, 5, 800)])
     path = tmp_path / "snapshot.parquet"
-    pq.write_table(pq.read_table(path).drop_columns("exch_ts"), path)
+    pq.write_table(pq.read_table(path).drop_columns(lacks), path)
     events = read(options)
     assert [row[3] for row in rows(events)] == [800] * 4
     assert events.known_ns.tolist() == [(NOW + 805) * 10**6] * 4
