@@ -129,10 +129,11 @@ def whole(depth: RawDepth, on_bad_row: str, *, has_ids: bool) -> tuple[RawDepth,
     good = torch.ones(len(depth.side), dtype=torch.bool) if codes is None else codes == 0
     dropped = {} if codes is None else {name: int((codes == at).sum()) for at, name in enumerate(NAMES) if at}
     dropped["message_ids"] = int(wrong.sum())
-    return _picked(depth, good, ~wrong), {name: count for name, count in dropped.items() if count}
+    return picked(depth, good, ~wrong), {name: count for name, count in dropped.items() if count}
 
 
-def _picked(depth: RawDepth, good: Tensor, right: Tensor) -> RawDepth:
+def picked(depth: RawDepth, good: Tensor, right: Tensor) -> RawDepth:
+    """The messages `right` [M] bool with their levels that are `good` [R] bool."""
     owner = torch.repeat_interleave(torch.arange(len(depth)), torch.diff(depth.offsets))
     level = good & right[owner]
     sizes = torch.bincount(owner[level], minlength=len(depth))[right]
