@@ -38,7 +38,7 @@ class Held:
 
     def add(self, piece: BookSnapshots) -> Held:
         """With the next snapshots behind those that are held."""
-        return Held(join_books(self.books, piece))
+        return Held(join_books(self.books, piece) if len(self.books) else piece)
 
     def see(self, moments: Tensor, next_moment: int, max_gap_ns: int) -> tuple[Seen, Held]:
         """What cells [T] see, and what is held for the cells from `next_moment` on."""

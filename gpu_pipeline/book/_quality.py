@@ -87,10 +87,11 @@ class Quality:
         found, _ = faults(piece, self._time_ns)
         for name in ("clock_back", "unsorted", "negative", "bad_count"):
             self._count(piece.time_ns, name, found[name].long())
-        fit = select(piece, torch.nonzero(~found["bad_count"])[:, 0])
+        bad = found["bad_count"]
+        fit = select(piece, torch.nonzero(~bad)[:, 0]) if bool(bad.any()) else piece
         self._best(_tops.of_snapshots(fit))
-        books, self._slot = _tops.sampled(fit, self._slot)
-        self._profile(books)
+        which, self._slot = _tops.sampled(fit, self._slot)
+        self._profile(fit, which)
 
     def close(self) -> None:
         """Takes the last message into account."""
@@ -121,7 +122,7 @@ class Quality:
     def _add_events(self, piece: BookEvents, *, closed: bool) -> None:
         tops, books, self._events = _tops.of_events(piece, self._events or _tops.start(piece), closed=closed)
         self._best(tops)
-        self._profile(books)
+        self._profile(books, torch.arange(len(books), device=books.time_ns.device))
 
     def _count(self, time_ns: Tensor, name: str, amounts: Tensor) -> None:
         for day, rows in _by_day(time_ns):
@@ -167,11 +168,12 @@ class Quality:
         self._mid = int(mids[-1])
         return jumps
 
-    def _profile(self, books: BookSnapshots) -> None:
-        """Levels per side, and quantity at some of them."""
-        levels = {"bid": books.bid_count, "ask": books.offsets.diff() - books.bid_count}
-        begins = {"bid": books.offsets[:-1], "ask": books.offsets[:-1] + books.bid_count}
-        for day, rows in _by_day(books.time_ns):
+    def _profile(self, books: BookSnapshots, which: Tensor) -> None:
+        """Levels per side, and quantity at some of them, of the books `which` [K]."""
+        bids, begin = books.bid_count[which], books.offsets[:-1][which]
+        levels = {"bid": bids, "ask": books.offsets.diff()[which] - bids}
+        begins = {"bid": begin, "ask": begin + bids}
+        for day, rows in _by_day(books.time_ns[which]):
             sums = self._days[day].sums
             sums["books"] += int(rows.sum())
             for side, counts in levels.items():

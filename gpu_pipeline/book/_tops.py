@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from gpu_pipeline.book._pieces import cut_events, join_events, select
+from gpu_pipeline.book._pieces import cut_events, join_events
 from gpu_pipeline.core.errors import InputError
 from gpu_pipeline.core.schema import BookEvents, BookSnapshots, Tensor
 from kernels.book_replay import CLEAR, new_state, replay
@@ -67,10 +67,9 @@ def of_snapshots(books: BookSnapshots) -> Tops:
     return _tops(books.time_ns, none, books.offsets, books.bid_count, books.price_ticks, books.quantity_lots)
 
 
-def sampled(books: BookSnapshots, slot: int) -> tuple[BookSnapshots, int]:
-    """The first snapshot of every ten seconds, and the last of those tens."""
-    which, slot = _first_of_slots(books.time_ns, slot)
-    return select(books, which), slot
+def sampled(books: BookSnapshots, slot: int) -> tuple[Tensor, int]:
+    """([K] int64 the first snapshot of every ten seconds, the last of those tens)."""
+    return _first_of_slots(books.time_ns, slot)
 
 
 def start(events: BookEvents) -> State:

@@ -7,9 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from gpu_pipeline.book import snapshots
+from gpu_pipeline.book._quality import Quality
 from gpu_pipeline.book.snapshots import Config, make
 from gpu_pipeline.core.errors import InputError
-from tests.book.market import random_book
+from tests.book.market import EVENT_COLUMNS, SYMBOL, folded, in_pieces, random_book, random_events
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 COLUMNS = ("time_ns", "known_ns", "offsets", "bid_count", "price_ticks", "quantity_lots")
@@ -34,3 +36,26 @@ def test_malformed_snapshots_are_named_there_too():
     worse = replace(book, quantity_lots=-book.quantity_lots - 1)
     with pytest.raises(InputError, match="a quantity must not be negative"):
         make(on_gpu(worse), Config())
+
+
+def test_cuda_replays_as_the_cpu_does():
+    events = random_events(5, 300, delay_s=3.0)
+    there = replace(events, **{name: getattr(events, name).cuda() for name in EVENT_COLUMNS})
+    config = Config(near_levels=3, deep_bins={"count": 2, "levels_each": 2}, tolerance="500ms")
+    expected = folded(snapshots, config, [events])
+    found = folded(snapshots, config, in_pieces(there, [7, 100, 101]))
+    for name in ("depth", "beyond", "time_ns", "known_ns", "age_ns", "valid", "filled"):
+        torch.testing.assert_close(getattr(found, name).cpu(), getattr(expected, name), rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("make_book", [random_book, random_events])
+def test_the_quality_is_the_same_there(make_book):
+    book = make_book(5, 300)
+    columns = EVENT_COLUMNS if make_book is random_events else COLUMNS
+    rows = []
+    for piece in (book, replace(book, **{name: getattr(book, name).cuda() for name in columns})):
+        quality = Quality(SYMBOL, 10**10, 5.0)
+        quality.add(piece)
+        quality.close()
+        rows.append(quality.rows())
+    assert rows[0] == rows[1]
