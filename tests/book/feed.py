@@ -8,7 +8,7 @@ import torch
 
 from gpu_pipeline.core.plugins import Options
 from gpu_pipeline.core.schema import Quotes
-from tests.book.market import SYMBOL, events_of, replayed, rows_of
+from tests.book.market import SYMBOL, events_of, rows_of
 
 QUOTE_COLUMNS = ("time_ns", "known_ns", "update_id", "bid_ticks", "bid_lots", "ask_ticks", "ask_lots")
 
@@ -37,12 +37,14 @@ def feed(wrong="nothing"):
 
 def quotes_of(events) -> Quotes:
     """The best levels after every third update, and quotes between updates that nothing can be compared with."""
-    rows = []
-    for update in range(1, 400, 3):
-        part = events_of([row for row in rows_of(events)[: 4 + 2 * update] if row[5] <= update])
-        bids, asks, now = replayed(part, 1 << 62)
-        rows.append((now, now, update, *bids[0], *asks[0]))
-        rows.append((now, now, -1, 1, 1, 1, 1))
+    rows, sides, told = [], {1: {}, -1: {}}, rows_of(events)
+    for (now, _, side, price, quantity, update), after in zip(told, [*told[1:], (0,) * 6], strict=True):
+        if side:
+            sides[side][price] = quantity
+        if after[5] != update and update % 3 == 1 and update < 400:
+            best = [(price, lots) for price, lots in sides[1].items() if lots], list(sides[-1].items())
+            rows.append((now, now, update, *max(best[0]), *min(best[1])))
+            rows.append((now, now, -1, 1, 1, 1, 1))
     table = torch.tensor(rows, dtype=torch.int64)
     return Quotes(SYMBOL, **{name: table[:, at].clone() for at, name in enumerate(QUOTE_COLUMNS)})
 
