@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import gzip
 import shutil
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,18 @@ def test_csv_is_parquet(day: Path, tmp_path: Path, table: pd.DataFrame, monkeypa
     monkeypatch.setattr(_read, "KEEP_BYTES", 0)
     again, said = read(pair, "book")
     assert all(getattr(again, name).equal(getattr(first, name)) for name in BOOK) and said == report
+
+
+def test_trades_in_any_pieces_are_the_same(day: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in pieces without an execution, and packed."""
+    for path in slices(day, tmp_path).glob("*.csv"):
+        path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
+    whole = read(Config(path=str(tmp_path / "*message*.csv")), "trades")
+    monkeypatch.setattr("gpu_pipeline.ingest._csv.BLOCK_BYTES", 500)
+    monkeypatch.setattr(_read, "KEEP_BYTES", 0)
+    again = read(Config(path=str(tmp_path / "*message*.csv.gz")), "trades")
+    assert all(getattr(again, name).equal(getattr(whole, name)) for name in Trades.COLUMNS)
+    assert again.report == whole.report
 
 
 def write_pair(folder: Path, messages: list[str], books: list[str]) -> Config:
