@@ -112,8 +112,8 @@ def gathered(
         rows = piece if held is None else _joined(held, piece)
         last = int(_starts(rows, begins)[-1])
         if last:
-            yield _messages(chosen(rows, torch.arange(last)), begins, arrange)
-        held = replace(chosen(rows, torch.arange(last, len(rows))), begins=rows.begins and not last)
+            yield _messages(rows.part(0, last), begins, arrange)
+        held = rows.part(last, len(rows)) if last else rows
     if held is not None:
         yield _messages(held, begins, arrange)
 
