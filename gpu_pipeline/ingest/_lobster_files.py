@@ -29,7 +29,7 @@ STEP = Decimal("0.0001")
 _COLUMNS = ("time", "type", "order_id", "size", "price", "direction", "attribution")
 _TYPES = {"time": pa.float64(), "type": pa.int64(), "size": pa.float64(), "price": pa.int64(), "direction": pa.int64()}
 _LEVEL = re.compile(r"(ask|bid)_(px|sz)_([1-9]\d*)")
-_DAY_NS = 2 * 86_400 * 10**9
+TWO_DAYS_NS = 2 * 86_400 * 10**9
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Piece:
             InputError: a time that is missing, or not within two days of midnight.
         """
         after = self.whole("time_ns") if "time_ns" in self.columns else self._seconds()
-        wrong = ((after < 0) | (after >= _DAY_NS)).nonzero()
+        wrong = ((after < 0) | (after >= TWO_DAYS_NS)).nonzero()
         if len(wrong):
             at = int(wrong[0])
             raise self._error("time", at, "must be a time of the day, counted from midnight", int(after[at]))
