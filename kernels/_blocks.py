@@ -1,17 +1,15 @@
-"""What the bar kernels share on the GPU: a scan inside a block, and a scan over any length by one block.
-
-No warp intrinsics, so that the simulator runs the same text.
-"""
+"""What the bar kernels share on the GPU: a scan inside a block, and a scan over any length by one block."""
 
 from __future__ import annotations
 
 from numba import cuda, int64
 
 from kernels._op import SIMULATED, launch, new_rows
+from kernels._warp import WARP, below
 
 NO_MODULUS = (1 << 63) - 1
 NO_ROW = (1 << 63) - 1
-SCAN_THREADS = 8 if SIMULATED else 512
+SCAN_THREADS = 4 if SIMULATED else 512
 
 
 @cuda.jit(device=True)
@@ -23,17 +21,21 @@ def add_modulo(a, b, modulus):
 
 @cuda.jit(device=True)
 def inclusive_scan(shared, modulus):
-    """Turn shared[:threads of the block] into its running sums modulo `modulus` (Hillis and Steele 1986)."""
+    """Turn shared[:threads of the block] into its running sums modulo `modulus`: warps first, then warps before."""
     thread = cuda.threadIdx.x
-    step = 1
-    while step < cuda.blockDim.x:
-        cuda.syncthreads()
-        total = shared[thread]
-        if thread >= step:
-            total = add_modulo(total, shared[thread - step], modulus)
-        cuda.syncthreads()
-        shared[thread] = total
+    lane = thread % WARP
+    total, step = shared[thread], 1
+    while step < WARP:
+        other = below(total, step, shared)
+        total = add_modulo(total, other, modulus) if lane >= step else total
         step *= 2
+    shared[thread] = total
+    cuda.syncthreads()
+    before = 0
+    for last in range(WARP - 1, thread - lane, WARP):
+        before = add_modulo(before, shared[last], modulus)
+    cuda.syncthreads()
+    shared[thread] = add_modulo(before, total, modulus)
     cuda.syncthreads()
 
 

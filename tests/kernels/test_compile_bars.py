@@ -5,16 +5,19 @@ from __future__ import annotations
 import pytest
 from numba import boolean, int64
 
-from kernels import _blocks, bar_sums, carry_ends, centred_moments, reset_ends, time_ends
+from kernels import _blocks, _reset_levels, bar_sums, carry_ends, centred_moments, time_ends
 
 ROWS = int64[::1]
 TABLE = int64[:, ::1]
+TREE = (TABLE,) * 4
 TRADES = (ROWS, ROWS, ROWS, ROWS, boolean[::1])
 KERNELS = {
     "scan": (_blocks._scan_kernel, (ROWS, int64, ROWS, ROWS, ROWS)),
-    "reset_resolve": (reset_ends._resolve_kernel, (ROWS, int64, TABLE, TABLE, ROWS)),
-    "reset_walk": (reset_ends._walk_kernel, (int64, ROWS, TABLE, TABLE, ROWS, ROWS, ROWS, ROWS)),
-    "reset_replay": (reset_ends._replay_kernel, (int64, TABLE, ROWS, ROWS, ROWS)),
+    "reset_block": (_reset_levels._block_kernel, (ROWS, int64, *TREE, ROWS)),
+    "reset_lift": (_reset_levels._lift_kernel, (int64, TABLE, TABLE, int64, int64)),
+    "reset_node": (_reset_levels._node_kernel, (ROWS, int64, *TREE, int64, int64)),
+    "reset_enter": (_reset_levels._enter_kernel, (ROWS, int64, *TREE, TABLE, ROWS, ROWS, ROWS, int64, int64, int64)),
+    "reset_replay": (_reset_levels._replay_kernel, (ROWS, int64, TABLE, TABLE, ROWS, ROWS, ROWS, int64, ROWS)),
     "carry_sum": (carry_ends._sum_kernel, (ROWS, int64, ROWS, ROWS)),
     "carry_count": (carry_ends._count_kernel, (ROWS, int64, ROWS, ROWS)),
     "carry_write": (carry_ends._write_kernel, (ROWS, int64, ROWS, ROWS, ROWS)),

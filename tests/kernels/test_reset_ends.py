@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import kernels._reset_levels as levels
 import kernels.reset_ends as module
 from kernels.reset_ends import launch_reset_ends, reset_ends
 
@@ -108,17 +109,56 @@ def test_a_strided_column_is_taken():
     assert reset_ends(table[:, 0], 10, torch.tensor([0]))[0].tolist() == [2]
 
 
-@pytest.mark.sim
-def test_blocks_compose_to_the_rule():
-    draw = np.random.default_rng(11)
-    for trial in range(60):
-        threshold = int(draw.choice([1, 7, 30, 200, 2**59]))
-        rows = int(draw.choice([0, 1, 7, 8, 9, 16, 17, 31, 40]))
-        amounts = draw.integers(0, draw.choice([2, threshold + 1, 3 * threshold]) + 1, rows)
+def simulated_stream(draw, trial):
+    """A small stream of any kind, its threshold, and what is open before it."""
+    threshold = int(draw.choice([1, 2, 7, 30, 100, 2**59, module.GPU_THRESHOLD_LIMIT - 1]))
+    rows = int(draw.choice([0, 1, 2, 7, 8, 9, 16, 17, 31, 32, 33, 40, 48])) if trial % 20 else 85
+    most = int(draw.choice([1, threshold // 12 + 1, threshold // 3 + 1, threshold, min(3 * threshold, 2**62)]))
+    amounts = draw.integers(0, most, rows, endpoint=True)
+    if trial % 5 == 1:
+        amounts[:] = 1
+    elif trial % 5 == 2:
+        amounts[draw.random(rows) < 0.8] = 0
+    elif trial % 5 == 3:
         amounts[draw.random(rows) < 0.1] = min(35 * threshold, 2**63 - 1)
-        carried = int(draw.integers(0, threshold))
+    if rows and draw.random() < 0.3:
+        partial = sum(amounts[: draw.integers(1, rows + 1)].tolist())
+        threshold = min(max(1, partial), module.GPU_THRESHOLD_LIMIT - 1)
+    return amounts, threshold, int(draw.integers(0, threshold))
+
+
+def follow(trials):
+    for trial in trials:
+        amounts, threshold, carried = simulated_stream(np.random.default_rng(trial), trial)
         ends, state = launch_reset_ends(amounts, threshold, np.array([carried]))
         assert (ends.tolist(), state.tolist()[0]) == brute(amounts.tolist(), threshold, carried), trial
+
+
+@pytest.mark.sim
+def test_blocks_and_nodes_compose_to_the_rule():
+    assert len(levels.widths_of(-(-85 // levels.BLOCK_ROWS))) == 3
+    follow(range(200))
+
+
+@pytest.mark.sim
+@pytest.mark.slow
+def test_many_more_streams_in_the_simulator():
+    follow(range(200, 1500))
+
+
+@pytest.mark.sim
+@pytest.mark.parametrize("threshold", [1, 3, 8, 9, 16, 17, 31, 64, 65, 1000])
+def test_bars_that_end_on_every_border_of_blocks_and_nodes(threshold):
+    for amounts in ([1] * 67, [0, 2] * 33, [threshold, *[0] * 63, 1, 1]):
+        ends, state = launch_reset_ends(np.array(amounts), threshold, np.array([0]))
+        assert (ends.tolist(), state.tolist()[0]) == brute(amounts, threshold)
+
+
+@pytest.mark.sim
+def test_an_open_sum_at_the_threshold_closes_at_the_first_row_as_on_the_cpu():
+    for carried in (9, 10, 2**63 - 1):
+        ends, state = launch_reset_ends(np.array([0, 4, 5, 1]), 9, np.array([carried]))
+        assert (ends.tolist(), state.tolist()) == ([1, 3], [1])
 
 
 @pytest.mark.sim
@@ -130,10 +170,12 @@ def test_the_launcher_refuses_what_a_block_cannot_hold():
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("rows", [0, 1, 2047, 2048, 2049, 99_991, 1_000_000])
-@pytest.mark.parametrize("threshold", [1, 60_000, 5_000_000, 10**12])
-def test_cuda_is_the_cpu(rows, threshold):
+@pytest.mark.parametrize("rows", [0, 1, 2047, 2048, 2049, 99_991, 131_073, 20_000_001])
+@pytest.mark.parametrize("threshold", [1, 10_000, 60_000, 500_000, 5_000_000, 100_000_000, 10**12])
+@pytest.mark.parametrize("flat", [False, True])
+def test_cuda_is_the_cpu(rows, threshold, flat):
     amounts = torch.randint(0, 1000, (rows,), generator=torch.Generator().manual_seed(rows))
+    amounts = torch.full_like(amounts, 500) if flat else amounts
     expected = reset_ends(amounts, threshold, torch.tensor([threshold // 3]))
     for _ in range(2):
         got = reset_ends(amounts.cuda(), threshold, torch.tensor([threshold // 3]).cuda())
