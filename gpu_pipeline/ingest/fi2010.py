@@ -4,7 +4,7 @@ Rows 1 to 40 are the book, `ask price, ask volume, bid price, bid volume` of lev
 made from it, 145 to 149 labels (1 up, 2 stationary, 3 down) for the next 10, 20, 30, 50 and 100 events. Only the book
 is read, and the labels are checked, since they are made again from the book here. Prices and volumes must be those of
 the decimal-precision files (`DecPre`); z-scores and min-max values are no prices. The matrices have no times: column i
-gets `start` + i x `step`, so that order is kept and durations mean nothing, nor do changes where one stock ends and the
+gets `opening` + i x `step`, so that order is kept and durations mean nothing, nor do changes where one stock ends and the
 next begins; `events` picks a range of columns. A level of price 0 and volume 0 is not there. Files are text as
 published, `sha256` names their digests. Ntakaris, Magris, Kanniainen, Gabbouj and Iosifidis (2018), "Benchmark dataset
 for mid-price forecasting of limit order book data with machine learning methods", Journal of Forecasting 37.
@@ -41,18 +41,18 @@ class Config(Options):
     Attributes:
         path: file, folder, glob or list of these; `{SYMBOL}` and `{symbol}` stand for the symbol.
         sha256: name of a file -> the digest that it must have.
-        start: time of the first column of the first file, UTC; a file goes on where the one before it ends.
+        opening: time of the first column of the first file, UTC; a file goes on where the one before it ends.
         step: distance of two columns in time.
         events: first column and the one after the last, in each file, counted from 0; null for all.
     """
 
     path: str | list[str] = Field(examples=["data/Train_Dst_NoAuction_DecPre_CF_7.txt"])
     sha256: dict[str, str] = {}
-    start: str = "2010-06-01"
+    opening: str = "2010-06-01"
     step: Duration = "1s"
     events: tuple[int, int] | None = None
 
-    @field_validator("start")
+    @field_validator("opening")
     @classmethod
     def _is_time(cls, value: str) -> str:
         parse_instant(value)
@@ -140,7 +140,7 @@ def _check_labels(path: Path, row: int, labels: np.ndarray) -> None:
 def _pieces(
     path: Path, book: np.ndarray, events: tuple[int, int], columns: int, config: Config, checked: str
 ) -> Iterator[RawSnapshots]:
-    start, step = parse_instant(config.start), parse_duration(config.step)
+    start, step = parse_instant(config.opening), parse_duration(config.step)
     size = max(1, _wide.PIECE_LEVELS // (2 * LEVELS))
     for begin in range(events[0], events[1], size):
         end = min(begin + size, events[1])

@@ -45,7 +45,7 @@ def config_of(folder: Path, lines: list[str], **values: Any) -> Config:
 
 
 def test_levels_stand_in_their_places(tmp_path: Path, lines: list[str]) -> None:
-    book, pieces = read(config_of(tmp_path, lines, step="100ms", start="2010-06-14"))
+    book, pieces = read(config_of(tmp_path, lines, step="100ms", opening="2010-06-14"))
     assert [(bids, asks) for _, bids, asks in shown(book)] == BOOKS
     assert [time - parse_instant("2010-06-14") // 10**6 for time, _, _ in shown(book)] == [0, 100]
     assert (str(book.symbol.price_tick), str(book.symbol.quantity_lot)) == ("0.0001", "0.001")
@@ -55,7 +55,7 @@ def test_levels_stand_in_their_places(tmp_path: Path, lines: list[str]) -> None:
 def test_files_follow_each_other_in_any_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = Config(**sample.write(tmp_path, messages()))
     book, _ = read(config)
-    start = parse_instant(config.start) // 10**6
+    start = parse_instant(config.opening) // 10**6
     expected = [(start + at * 1_000, bids, asks) for at, (_, _, bids, asks) in enumerate(books(messages()))]
     assert shown(book) == expected
     monkeypatch.setattr(_wide, "PIECE_LEVELS", 600)
