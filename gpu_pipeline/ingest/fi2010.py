@@ -4,8 +4,8 @@ Rows 1 to 40 are the book, `ask price, ask volume, bid price, bid volume` of lev
 made from it, 145 to 149 labels (1 up, 2 stationary, 3 down) for the next 10, 20, 30, 50 and 100 events. Only the book
 is read, and the labels are checked, since they are made again from the book here. Prices and volumes must be those of
 the decimal-precision files (`DecPre`); z-scores and min-max values are no prices. The matrices have no times: column i
-gets `opening` + i x `step`, so that order is kept and durations mean nothing, nor do changes where one stock ends and the
-next begins; `events` picks a range of columns. A level of price 0 and volume 0 is not there. Files are text as
+gets `opening` + i x `step`, so that order is kept and durations mean nothing, nor do changes where one stock ends and
+the next begins; `events` picks a range of columns. A level of price 0 and volume 0 is not there. Files are text as
 published, `sha256` names their digests. Ntakaris, Magris, Kanniainen, Gabbouj and Iosifidis (2018), "Benchmark dataset
 for mid-price forecasting of limit order book data with machine learning methods", Journal of Forecasting 37.
 """
