@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numba import cuda, int64
 
 from kernels._bar_columns import (
     BUYS,
@@ -34,15 +33,14 @@ from kernels._bar_columns import (
     TURNS,
     VOLUME,
     K,
-    merge,
 )
 from kernels._bar_columns import COLUMNS as COLUMNS
 from kernels._bar_rows import stitch, sum_part
+from kernels._bar_warps import launch_sums
 from kernels._int128 import add, multiply, scale
-from kernels._op import SIMULATED, in_threads, jit, launch, new_rows, require, require_one_device
+from kernels._op import in_threads, jit, require, require_one_device
 
 ROWS_PER_THREAD = 1 << 17
-THREADS = 4 if SIMULATED else 32
 
 
 def bar_sums(
@@ -75,19 +73,19 @@ def bar_sums(
 
 
 @jit
-def add_row(time, price, quantity, notional, is_buyer_maker, row, first_row, origin, previous, out, bar):
-    """Add one trade to out[:, bar], all zeros for a bar's first: d is about `origin`, a move is from `previous`."""
+def add_row(time, price, quantity, notional, is_buyer_maker, row, first_row, out, bar):
+    """Add one trade to out[:, bar], which is all zeros before a bar's first."""
     now, lots = price[row], quantity[row]
     if out[COUNT, bar] == 0:
         out[FIRST_TIME, bar], out[FIRST_ROW, bar] = time[row], first_row + row
-        out[OPEN, bar] = out[HIGH, bar] = out[LOW, bar] = now
+        out[OPEN, bar] = out[HIGH, bar] = out[LOW, bar] = out[CLOSE, bar] = now
+    previous, d = out[CLOSE, bar], now - out[OPEN, bar]
     out[LAST_TIME, bar], out[LAST_ROW, bar], out[CLOSE, bar] = time[row], first_row + row, now
     out[HIGH, bar], out[LOW, bar] = max(out[HIGH, bar], now), min(out[LOW, bar], now)
     out[COUNT, bar] += 1
     out[VOLUME, bar] += lots
     out[NOTIONAL, bar] += notional[row]
     out[BUYS, bar] += 0 if is_buyer_maker[row] else lots
-    d = now - origin
     high, low = multiply(d, d)
     out[S1, bar] += d
     for word in (S2, S3, S4):
@@ -107,9 +105,7 @@ def spec(time, price, quantity, notional, is_buyer_maker, begin, end, first_row,
     for column in range(K):
         out[column, 0] = state[column]
     for row in range(begin, end):
-        first = out[COUNT, 0] == 0
-        origin, previous = (price[row], price[row]) if first else (out[OPEN, 0], out[CLOSE, 0])
-        add_row(time, price, quantity, notional, is_buyer_maker, row, first_row, origin, previous, out, 0)
+        add_row(time, price, quantity, notional, is_buyer_maker, row, first_row, out, 0)
 
 
 @torch.library.custom_op("gpu_pipeline::bar_sums", mutates_args=(), device_types="cpu")
@@ -173,43 +169,5 @@ def _sum_in_parts(trades, ends: np.ndarray, first_row: int, state: np.ndarray) -
 
 
 def launch_bar_sums(time, price, quantity, notional, is_buyer_maker, ends, first_row: int, state):
-    """Run the kernel on torch's current stream, or in the simulator on numpy arrays; return (sums, state)."""
-    bars = ends.shape[0]
-    sums, after = new_rows(state, K, bars), new_rows(state, K)
-    trades = (time, price, quantity, notional, is_buyer_maker)
-    launch(_bar_kernel, bars + 1, THREADS, *trades, ends, first_row, state, sums, after)
-    return sums, after
-
-
-@cuda.jit
-def _bar_kernel(time, price, quantity, notional, is_buyer_maker, ends, first_row, state, sums, after):
-    """One block per bar, the last for the bar left open: every thread sums a share, then shares merge in pairs."""
-    parts = cuda.shared.array((K, THREADS), int64)
-    bar, thread = cuda.blockIdx.x, cuda.threadIdx.x
-    begin = ends[bar - 1] if bar > 0 else 0
-    end = ends[bar] if bar < ends.shape[0] else time.shape[0]
-    carried = bar == 0 and state[COUNT] > 0
-    for column in range(K):
-        parts[column, thread] = state[column] if carried and thread == 0 else 0
-    low = begin + (end - begin) * thread // THREADS
-    high = begin + (end - begin) * (thread + 1) // THREADS
-    if low < high:
-        origin = state[OPEN] if carried else price[begin]
-        previous = price[max(low - 1, begin)]
-        if carried and low == begin:
-            previous = state[CLOSE]
-        for row in range(low, high):
-            add_row(time, price, quantity, notional, is_buyer_maker, row, first_row, origin, previous, parts, thread)
-            previous = price[row]
-    step = 1
-    while step < THREADS:
-        cuda.syncthreads()
-        if thread % (2 * step) == 0:
-            merge(parts, thread, thread + step)
-        step *= 2
-    cuda.syncthreads()
-    for column in range(thread, K, THREADS):
-        if bar < ends.shape[0]:
-            sums[column, bar] = parts[column, 0]
-        else:
-            after[column] = parts[column, 0]
+    """Run the kernels on torch's current stream, or in the simulator on numpy arrays; return (sums, state)."""
+    return launch_sums((time, price, quantity, notional, is_buyer_maker), ends, first_row, state)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import kernels.bar_sums as module
 from kernels import centred_moments as moments_module
 from kernels._bar_rows import NARROW, PIECE
+from kernels._bar_warps import RUN
 from kernels._int128 import add, multiply, scale
 from kernels._op import SIMULATED
 from kernels.bar_sums import COLUMNS, K, bar_sums, launch_bar_sums
@@ -226,15 +227,13 @@ def test_128_bit_arithmetic_is_pythons(a, b, c):
     assert whole(*scale(*words(a), c)) % wrap == a * c % wrap
 
 
-@pytest.mark.sim
-@wraps
-def test_shares_of_a_bar_merge_to_the_definition():
-    assert SIMULATED
-    draw = np.random.default_rng(14)
-    for trial in range(60):
-        rows = int(draw.choice([0, 1, 2, 3, 5, 17, 40]))
-        trades = random_trades(draw, rows, int(draw.choice([1, 5, 10**6])))
-        ends = np.sort(draw.integers(0, rows + 1, draw.integers(0, 4)))
+def simulate(trials):
+    for trial in trials:
+        draw = np.random.default_rng(trial)
+        rows = int(draw.choice([0, 1, 2, 3, 7, 8, 9, 16, 17, 24, 25, 33]))
+        trades = random_trades(draw, rows, int(draw.choice([1, 5, 2**14, 10**6])))
+        ends = np.sort(draw.integers(0, rows + 1, draw.integers(0, 5)))
+        ends = ends // 8 * 8 if trial % 4 == 0 else ends
         cut = int(draw.integers(0, rows + 1))
         early, late = ends[ends <= cut], ends[ends > cut] - cut
         columns = [np.array(column, kind) for column, kind in zip(trades, [np.int64] * 4 + [bool], strict=True)]
@@ -242,6 +241,30 @@ def test_shares_of_a_bar_merge_to_the_definition():
         second, state = launch_bar_sums(*(column[cut:] for column in columns), late, 50 + cut, state)
         bars = [*first.T.tolist(), *second.T.tolist(), state.tolist()]
         assert bars == expected(trades, ends.tolist(), 50), trial
+
+
+@pytest.mark.sim
+@wraps
+def test_runs_of_a_bar_join_to_the_definition():
+    assert SIMULATED and RUN == 8
+    simulate(range(100))
+
+
+@pytest.mark.sim
+@pytest.mark.slow
+@wraps
+def test_many_more_bars_in_the_simulator():
+    simulate(range(100, 2000))
+
+
+@pytest.mark.sim
+@wraps
+def test_a_bar_of_many_runs_is_one_bar():
+    trades = random_trades(np.random.default_rng(16), 101, 3)
+    columns = [np.array(column, kind) for column, kind in zip(trades, [np.int64] * 4 + [bool], strict=True)]
+    for ends in ([], [101], [96], [3, 99], [8, 16, 100]):
+        sums, state = launch_bar_sums(*columns, np.array(ends, np.int64), 0, np.zeros(K, np.int64))
+        assert [*sums.T.tolist(), state.tolist()] == expected(trades, ends, 0)
 
 
 @pytest.mark.sim
@@ -256,8 +279,8 @@ def test_moments_on_the_device_are_the_definition():
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("rows", [0, 1, 31, 33, 99_991, 1_000_000])
-@pytest.mark.parametrize("length", [3, 1000, 10**7])
+@pytest.mark.parametrize("rows", [0, 1, 31, 33, 16_384, 16_385, 99_991, 1_000_000])
+@pytest.mark.parametrize("length", [3, 32, 1000, 16_384, 40_000, 10**7])
 def test_cuda_is_the_cpu(rows, length):
     trades = tensors(random_trades(np.random.default_rng(rows), rows, 50))
     ends = torch.arange(length, rows, length)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from numba import boolean, int64
 
-from kernels import _blocks, _reset_levels, bar_sums, carry_ends, centred_moments, time_ends
+from kernels import _bar_warps, _blocks, _reset_levels, carry_ends, centred_moments, time_ends
 
 ROWS = int64[::1]
 TABLE = int64[:, ::1]
@@ -23,7 +23,8 @@ KERNELS = {
     "carry_write": (carry_ends._write_kernel, (ROWS, int64, ROWS, ROWS, ROWS)),
     "time_count": (time_ends._count_kernel, (ROWS, int64, ROWS, ROWS, ROWS, ROWS)),
     "time_write": (time_ends._write_kernel, (ROWS, int64, ROWS, ROWS, ROWS, ROWS)),
-    "bar_sums": (bar_sums._bar_kernel, (*TRADES, ROWS, int64, ROWS, TABLE, ROWS)),
+    "bar_runs": (_bar_warps._run_kernel, (*TRADES, ROWS, int64, ROWS, TABLE, TABLE, TABLE)),
+    "bar_join": (_bar_warps._join_kernel, (ROWS, int64, ROWS, TABLE, TABLE, TABLE)),
     "centred_moments": (centred_moments._moments_kernel, (TABLE, TABLE, ROWS)),
 }
 
