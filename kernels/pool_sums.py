@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from numba import cuda, int64
 
-from kernels._op import SIMULATED, in_threads, jit, launch, new_rows, require, require_one_device
-from kernels.bar_sums import (
+from kernels._bar_columns import (
     CHANGES,
     CLOSE,
     COUNT,
@@ -30,7 +29,8 @@ from kernels.bar_sums import (
     K,
     merge,
 )
-from kernels.centred_moments import recentred
+from kernels._op import SIMULATED, in_threads, jit, launch, new_rows, require, require_one_device
+from kernels._powers import recentred
 
 # A bar of less span and fewer trades has power sums of 64 bits: 2^14 x (2^12)^4 = 2^62.
 NARROW, FEW = 1 << 12, 1 << 14

@@ -7,7 +7,8 @@ import torch
 from numba import cuda
 
 from kernels._op import SIMULATED, jit, launch, new_rows, require, require_one_device
-from kernels.centred_moments import MOMENTS, recentred
+from kernels._powers import recentred
+from kernels.centred_moments import MOMENTS
 
 POWERS = ("s1", "s2_hi", "s2_lo", "s3_hi", "s3_lo", "s4_hi", "s4_lo")
 THREADS = 4 if SIMULATED else 128
