@@ -5,7 +5,7 @@ from __future__ import annotations
 from numba import cuda, int64
 
 from kernels._op import SIMULATED, launch, new_rows
-from kernels._warp import WARP, below
+from kernels._warp import WARP, add_modulo, running_sum
 
 NO_MODULUS = (1 << 63) - 1
 NO_ROW = (1 << 63) - 1
@@ -13,22 +13,11 @@ SCAN_THREADS = 4 if SIMULATED else 512
 
 
 @cuda.jit(device=True)
-def add_modulo(a, b, modulus):
-    """Return (a + b) mod modulus for a, b in [0, modulus)."""
-    room = modulus - a
-    return b - room if b >= room else a + b
-
-
-@cuda.jit(device=True)
 def inclusive_scan(shared, modulus):
     """Turn shared[:threads of the block] into its running sums modulo `modulus`: warps first, then warps before."""
     thread = cuda.threadIdx.x
     lane = thread % WARP
-    total, step = shared[thread], 1
-    while step < WARP:
-        other = below(total, step, shared)
-        total = add_modulo(total, other, modulus) if lane >= step else total
-        step *= 2
+    total = running_sum(shared[thread], modulus, shared)
     shared[thread] = total
     cuda.syncthreads()
     before = 0

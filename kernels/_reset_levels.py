@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from numba import cuda, int32, int64
 
+from kernels._blocks import NO_MODULUS
 from kernels._op import SIMULATED, launch, new_rows
 from kernels._warp import WARP, last, running_sum
 
@@ -107,7 +108,7 @@ def fill_sums(amount, threshold, sums, scratch, bad):
         row = cuda.blockIdx.x * BLOCK_ROWS + slot
         if row < amount.shape[0] and amount[row] < 0:
             negative = min(negative, row)
-        total = carried + running_sum(part_of(amount, row, threshold), scratch)
+        total = carried + running_sum(part_of(amount, row, threshold), NO_MODULUS, scratch)
         sums[slot + 1] = total
         carried = last(total, scratch)
     if negative < amount.shape[0]:

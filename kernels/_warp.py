@@ -87,11 +87,18 @@ last = _simulated_last if SIMULATED else _last
 
 
 @cuda.jit(device=True)
-def running_sum(value, scratch):
-    """Return the sum of the values of this lane and those below it."""
+def add_modulo(a, b, modulus):
+    """Return (a + b) mod modulus for a, b in [0, modulus)."""
+    room = modulus - a
+    return b - room if b >= room else a + b
+
+
+@cuda.jit(device=True)
+def running_sum(value, modulus, scratch):
+    """Return the sum modulo `modulus` of the values of this lane and those below it."""
     step = 1
     while step < WARP:
         other = below(value, step, scratch)
-        value += other if cuda.threadIdx.x % WARP >= step else 0
+        value = add_modulo(value, other, modulus) if cuda.threadIdx.x % WARP >= step else value
         step *= 2
     return value

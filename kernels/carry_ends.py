@@ -11,9 +11,10 @@ import operator
 
 import numpy as np
 import torch
-from numba import cuda
+from numba import cuda, int64
 
-from kernels._blocks import NO_ROW, launch_exclusive_scan, refuse_negative
+from kernels._blocks import NO_ROW, inclusive_scan, launch_exclusive_scan, refuse_negative
+from kernels._marks import launch_count, launch_rows, new_words
 from kernels._op import SIMULATED, in_threads, jit, launch, new_filled, new_rows, require, require_one_device
 from kernels._stretches import (
     DENSE,
@@ -27,10 +28,12 @@ from kernels._stretches import (
     walk_rows,
     walk_stretches,
 )
+from kernels._warp import WARP, add_modulo, ballot, last, running_sum
 
 THRESHOLD_LIMIT = 1 << 62
-SEGMENT = 4 if SIMULATED else 256
-THREADS = 4 if SIMULATED else 128
+THREADS = 4 if SIMULATED else 256
+ROWS_EACH = 2 if SIMULATED else 16
+BLOCK_ROWS = THREADS * ROWS_EACH
 
 
 def carry_ends(
@@ -163,58 +166,62 @@ def _(amount: torch.Tensor, threshold: int, state: torch.Tensor) -> tuple[torch.
 
 def launch_carry_ends(amount, threshold: int, state):
     """Run the kernels on torch's current stream, or in the simulator on numpy arrays; return (ends, state)."""
-    segments = -(-amount.shape[0] // SEGMENT)
-    blocks = -(-segments // THREADS)
-    sums, counts, bad = new_rows(amount, segments), new_rows(amount, segments), new_filled(amount, NO_ROW)
+    blocks = -(-amount.shape[0] // BLOCK_ROWS)
+    sums, bad, words = new_rows(amount, blocks), new_filled(amount, NO_ROW), new_words(amount, amount.shape[0])
     launch(_sum_kernel, blocks, THREADS, amount, threshold, sums, bad)
     entries, after = launch_exclusive_scan(sums, state, threshold)
-    launch(_count_kernel, blocks, THREADS, amount, threshold, entries, counts)
-    offsets, found = launch_exclusive_scan(counts, new_filled(amount, 0))
+    launch(_mark_kernel, blocks, THREADS, amount, threshold, entries, words)
+    offsets, found = launch_count(words)
     refuse_negative("carry_ends", int(bad[0]))
-    ends = new_rows(amount, int(found[0]))
-    launch(_write_kernel, blocks, THREADS, amount, threshold, entries, offsets, ends)
-    return ends, after
+    return launch_rows(words, offsets, 1, int(found[0])), after
+
+
+@cuda.jit(device=True)
+def cut_modulo(amount, threshold):
+    """Return the amount modulo the threshold; a division is rare, and 0 stands for an amount that is refused."""
+    return max(0, amount) if amount < threshold else amount % threshold
 
 
 @cuda.jit
 def _sum_kernel(amount, threshold, sums, bad):
-    """One thread per segment: its sum modulo the threshold."""
-    segment = cuda.grid(1)
-    if segment >= sums.shape[0]:
-        return
-    remainder = 0
-    for row in range(segment * SEGMENT, min((segment + 1) * SEGMENT, amount.shape[0])):
+    """Per block of rows: its sum modulo the threshold."""
+    shared = cuda.shared.array(THREADS, int64)
+    begin, thread = cuda.blockIdx.x * BLOCK_ROWS, cuda.threadIdx.x
+    remainder, negative = 0, NO_ROW
+    for row in range(begin + thread, min(begin + BLOCK_ROWS, amount.shape[0]), THREADS):
         if amount[row] < 0:
-            cuda.atomic.min(bad, 0, row)
-        else:
-            _, remainder = step(remainder, amount[row], threshold)
-    sums[segment] = remainder
+            negative = min(negative, row)
+        remainder = add_modulo(remainder, cut_modulo(amount[row], threshold), threshold)
+    if negative != NO_ROW:
+        cuda.atomic.min(bad, 0, negative)
+    shared[thread] = remainder
+    inclusive_scan(shared, threshold)
+    if thread == 0:
+        sums[cuda.blockIdx.x] = shared[THREADS - 1]
 
 
 @cuda.jit
-def _count_kernel(amount, threshold, entries, counts):
-    """One thread per segment: how many bars close in it, from its true remainder."""
-    segment = cuda.grid(1)
-    if segment >= counts.shape[0]:
-        return
-    remainder = entries[segment]
-    bars = 0
-    for row in range(segment * SEGMENT, min((segment + 1) * SEGMENT, amount.shape[0])):
-        closes, remainder = step(remainder, max(0, amount[row]), threshold)
-        bars += 1 if closes else 0
-    counts[segment] = bars
-
-
-@cuda.jit
-def _write_kernel(amount, threshold, entries, offsets, ends):
-    """One thread per segment: its ends, to their places."""
-    segment = cuda.grid(1)
-    if segment >= offsets.shape[0]:
-        return
-    remainder = entries[segment]
-    bar = offsets[segment]
-    for row in range(segment * SEGMENT, min((segment + 1) * SEGMENT, amount.shape[0])):
-        closes, remainder = step(remainder, amount[row], threshold)
-        if closes:
-            ends[bar] = row + 1
-            bar += 1
+def _mark_kernel(amount, threshold, entries, words):
+    """Per block of rows: which of them close a bar. A warp sums its rows, then walks them from its true remainder."""
+    held = cuda.shared.array(BLOCK_ROWS, int64)
+    shared = cuda.shared.array(THREADS, int64)
+    begin, thread = cuda.blockIdx.x * BLOCK_ROWS, cuda.threadIdx.x
+    lane = thread % WARP
+    first, remainder = (thread - lane) * ROWS_EACH, 0
+    for slot in range(first + lane, first + lane + WARP * ROWS_EACH, WARP):
+        held[slot] = amount[begin + slot] if begin + slot < amount.shape[0] else 0
+        remainder = add_modulo(remainder, cut_modulo(held[slot], threshold), threshold)
+    shared[thread] = remainder
+    inclusive_scan(shared, threshold)
+    carried = entries[cuda.blockIdx.x]
+    if thread >= WARP:
+        carried = add_modulo(carried, shared[thread - lane - 1], threshold)
+    cuda.syncthreads()
+    for slot in range(first + lane, first + lane + WARP * ROWS_EACH, WARP):
+        value = cut_modulo(held[slot], threshold)
+        total = running_sum(value, threshold, shared)
+        before = add_modulo(carried, total - value if total >= value else total - value + threshold, threshold)
+        word = ballot(held[slot] >= threshold - before, shared)
+        if lane == 0 and begin + slot < amount.shape[0]:
+            words[(begin + slot) // WARP] = word
+        carried = add_modulo(carried, last(total, shared), threshold)

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numba import cuda
+from numba import cuda, int64
 
-from kernels._blocks import NO_ROW, launch_exclusive_scan
+from kernels._blocks import NO_ROW
+from kernels._marks import launch_count, launch_rows, new_words
 from kernels._op import SIMULATED, jit, launch, new_filled, new_rows, require, require_one_device
+from kernels._warp import WARP, ballot
 
 DAY_NS = 86_400_000_000_000
 NO_BUCKET = -(1 << 63)
-SEGMENT = 4 if SIMULATED else 256
-THREADS = 4 if SIMULATED else 128
+THREADS = 4 if SIMULATED else 256
+ROWS_EACH = 2 if SIMULATED else 16
+BLOCK_ROWS = THREADS * ROWS_EACH
 
 
 def time_ends(
@@ -108,62 +111,62 @@ def _refuse_step_back(row: int) -> None:
 
 def launch_time_ends(time_ns, step_ns: int, state):
     """Run the kernels on torch's current stream, or in the simulator on numpy arrays; return (ends, starts, state)."""
-    segments = -(-time_ns.shape[0] // SEGMENT)
-    blocks = -(-segments // THREADS)
-    counts, after, bad = new_rows(time_ns, segments), new_rows(time_ns, 1), new_filled(time_ns, NO_ROW)
-    launch(_count_kernel, max(blocks, 1), THREADS, time_ns, step_ns, state, counts, after, bad)
-    offsets, found = launch_exclusive_scan(counts, new_filled(time_ns, 0))
+    rows = time_ns.shape[0]
+    words, after, bad = new_words(time_ns, rows), new_rows(time_ns, 1), new_filled(time_ns, NO_ROW)
+    launch(_mark_kernel, max(1, -(-rows // BLOCK_ROWS)), THREADS, time_ns, step_ns, state, words, after, bad)
+    offsets, found = launch_count(words)
     _refuse_step_back(int(bad[0]))
-    bars = int(found[0])
-    ends, starts = new_rows(time_ns, bars), new_rows(time_ns, bars)
-    launch(_write_kernel, blocks, THREADS, time_ns, step_ns, state, offsets, ends, starts)
+    ends = launch_rows(words, offsets, 0, int(found[0]))
+    starts = new_rows(ends, ends.shape[0])
+    launch(_start_kernel, -(-ends.shape[0] // THREADS), THREADS, time_ns, step_ns, state, ends, starts)
     return ends, starts, after
 
 
 @cuda.jit(device=True)
-def bucket_before(row, time_ns, step_ns, state):
-    """Return the bucket (start, end) that is open when `row` arrives."""
-    start = state[0] if row == 0 else time_ns[row - 1]
-    if start == NO_BUCKET:
-        return start, start
-    return bucket_of(start, step_ns)
+def time_before(row, time_ns, state):
+    """Return the time of the row before, or the start of the bucket carried in."""
+    return time_ns[row - 1] if row > 0 else state[0]
+
+
+@cuda.jit(device=True)
+def finish_of(time, step_ns):
+    """Return the end of a time's bucket; without a bucket there is none to wait for."""
+    return NO_BUCKET if time == NO_BUCKET else bucket_of(time, step_ns)[1]
 
 
 @cuda.jit
-def _count_kernel(time_ns, step_ns, state, counts, after, bad):
-    """One thread per segment: how many bars close in it; the first one also writes the bucket left open."""
-    segment, rows = cuda.grid(1), time_ns.shape[0]
-    if segment == 0:
-        after[0] = bucket_before(rows, time_ns, step_ns, state)[0]
-    if segment >= counts.shape[0]:
-        return
-    begin = segment * SEGMENT
-    start, finish = bucket_before(begin, time_ns, step_ns, state)
-    last = start if begin == 0 else time_ns[begin - 1]
-    bars = 0
-    for row in range(begin, min(begin + SEGMENT, rows)):
-        if time_ns[row] < last:
-            cuda.atomic.min(bad, 0, row)
-        last = time_ns[row]
-        if last >= finish:
-            bars += 1 if start != NO_BUCKET else 0
-            start, finish = bucket_of(last, step_ns)
-    counts[segment] = bars
+def _mark_kernel(time_ns, step_ns, state, words, after, bad):
+    """Per block of rows: which of them close a bar, the rows of a warp 32 at a time.
+
+    A bucket is found once per warp and after each that ends: divisions of 64 bits cost more than all else.
+    """
+    scratch = cuda.shared.array(THREADS, int64)
+    thread, rows = cuda.threadIdx.x, time_ns.shape[0]
+    lane = thread % WARP
+    first = cuda.blockIdx.x * BLOCK_ROWS + (thread - lane) * ROWS_EACH
+    if cuda.grid(1) == 0:
+        latest = time_before(rows, time_ns, state)
+        after[0] = latest if latest == NO_BUCKET else bucket_of(latest, step_ns)[0]
+    finish = finish_of(time_before(min(first, rows), time_ns, state), step_ns)
+    for base in range(first, first + WARP * ROWS_EACH, WARP):
+        row, closes, leaves = base + lane, False, False
+        if row < rows:
+            before, now = time_before(row, time_ns, state), time_ns[row]
+            leaves = now >= finish
+            if now < before:
+                cuda.atomic.min(bad, 0, row)
+        if ballot(leaves, scratch) != 0:
+            if row < rows and before != NO_BUCKET:
+                closes = now >= finish_of(before, step_ns)
+            finish = finish_of(time_ns[min(base + WARP, rows) - 1], step_ns)
+        word = ballot(closes, scratch)
+        if lane == 0 and base < rows:
+            words[base // WARP] = word
 
 
 @cuda.jit
-def _write_kernel(time_ns, step_ns, state, offsets, ends, starts):
-    """One thread per segment: its ends and bucket starts, to their places."""
-    segment = cuda.grid(1)
-    if segment >= offsets.shape[0]:
-        return
-    begin = segment * SEGMENT
-    start, finish = bucket_before(begin, time_ns, step_ns, state)
-    bar = offsets[segment]
-    for row in range(begin, min(begin + SEGMENT, time_ns.shape[0])):
-        if time_ns[row] >= finish:
-            if start != NO_BUCKET:
-                ends[bar] = row
-                starts[bar] = start
-                bar += 1
-            start, finish = bucket_of(time_ns[row], step_ns)
+def _start_kernel(time_ns, step_ns, state, ends, starts):
+    """One thread per closed bar: the start of its bucket."""
+    bar = cuda.grid(1)
+    if bar < ends.shape[0]:
+        starts[bar] = bucket_of(time_before(ends[bar], time_ns, state), step_ns)[0]

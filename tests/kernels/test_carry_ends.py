@@ -85,17 +85,30 @@ def test_the_op_keeps_its_contract_with_torch():
     torch.library.opcheck(module._carry_ends, (torch.tensor([4, 5, 1]), 7, torch.tensor([2])))
 
 
-@pytest.mark.sim
-def test_segments_compose_to_the_rule():
-    draw = np.random.default_rng(12)
-    for trial in range(40):
+def follow(trials):
+    for trial in trials:
+        draw = np.random.default_rng(trial)
         threshold = int(draw.choice([1, 7, 30, 200, 2**62 - 1]))
-        rows = int(draw.choice([0, 1, 3, 4, 5, 16, 17, 40]))
+        rows = int(draw.choice([0, 1, 2, 7, 8, 9, 15, 16, 17])) if trial % 20 else 41
         amounts = draw.integers(0, draw.choice([1, threshold, min(3 * threshold, 2**63 - 2)]) + 1, rows)
+        if trial % 3 == 1:
+            amounts[draw.random(rows) < 0.8] = 0
         amounts[draw.random(rows) < 0.1] = min(35 * threshold, 2**63 - 1)
         carried = int(draw.integers(0, threshold))
         ends, state = launch_carry_ends(amounts, threshold, np.array([carried]))
         assert (ends.tolist(), state.tolist()[0]) == brute(amounts.tolist(), threshold, carried), trial
+
+
+@pytest.mark.sim
+def test_blocks_compose_to_the_rule():
+    assert module.BLOCK_ROWS == 8
+    follow(range(200))
+
+
+@pytest.mark.sim
+@pytest.mark.slow
+def test_many_more_streams_in_the_simulator():
+    follow(range(200, 2000))
 
 
 @pytest.mark.sim
@@ -105,7 +118,7 @@ def test_the_launcher_refuses_negative_amounts():
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("rows", [0, 1, 255, 256, 257, 99_991, 1_000_000])
+@pytest.mark.parametrize("rows", [0, 1, 31, 4095, 4096, 4097, 99_991, 5_000_000])
 @pytest.mark.parametrize("threshold", [1, 60_000, 5_000_000, 2**61])
 def test_cuda_is_the_cpu(rows, threshold):
     amounts = torch.randint(0, 1000, (rows,), generator=torch.Generator().manual_seed(rows))

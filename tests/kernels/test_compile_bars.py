@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from numba import boolean, int64
 
-from kernels import _bar_warps, _blocks, _reset_levels, carry_ends, centred_moments, time_ends
+from kernels import _bar_warps, _blocks, _marks, _reset_levels, carry_ends, centred_moments, time_ends
 
 ROWS = int64[::1]
 TABLE = int64[:, ::1]
@@ -18,11 +18,12 @@ KERNELS = {
     "reset_node": (_reset_levels._node_kernel, (ROWS, int64, *TREE, int64, int64)),
     "reset_enter": (_reset_levels._enter_kernel, (ROWS, int64, *TREE, TABLE, ROWS, ROWS, ROWS, int64, int64, int64)),
     "reset_replay": (_reset_levels._replay_kernel, (ROWS, int64, TABLE, TABLE, ROWS, ROWS, ROWS, int64, ROWS)),
+    "marks_count": (_marks._count_kernel, (ROWS, ROWS)),
+    "marks_rows": (_marks._rows_kernel, (ROWS, ROWS, int64, ROWS)),
     "carry_sum": (carry_ends._sum_kernel, (ROWS, int64, ROWS, ROWS)),
-    "carry_count": (carry_ends._count_kernel, (ROWS, int64, ROWS, ROWS)),
-    "carry_write": (carry_ends._write_kernel, (ROWS, int64, ROWS, ROWS, ROWS)),
-    "time_count": (time_ends._count_kernel, (ROWS, int64, ROWS, ROWS, ROWS, ROWS)),
-    "time_write": (time_ends._write_kernel, (ROWS, int64, ROWS, ROWS, ROWS, ROWS)),
+    "carry_mark": (carry_ends._mark_kernel, (ROWS, int64, ROWS, ROWS)),
+    "time_mark": (time_ends._mark_kernel, (ROWS, int64, ROWS, ROWS, ROWS, ROWS)),
+    "time_start": (time_ends._start_kernel, (ROWS, int64, ROWS, ROWS, ROWS)),
     "bar_runs": (_bar_warps._run_kernel, (*TRADES, ROWS, int64, ROWS, TABLE, TABLE, TABLE)),
     "bar_join": (_bar_warps._join_kernel, (ROWS, int64, ROWS, TABLE, TABLE, TABLE)),
     "centred_moments": (centred_moments._moments_kernel, (TABLE, TABLE, ROWS)),

@@ -112,7 +112,7 @@ def test_a_strided_column_is_taken():
 def simulated_stream(draw, trial):
     """A small stream of any kind, its threshold, and what is open before it."""
     threshold = int(draw.choice([1, 2, 7, 30, 100, 2**59, module.GPU_THRESHOLD_LIMIT - 1]))
-    rows = int(draw.choice([0, 1, 2, 7, 8, 9, 16, 17, 31, 32, 33, 40, 48])) if trial % 20 else 85
+    rows = int(draw.choice([0, 1, 2, 7, 8, 9, 16, 17, 31, 32, 33])) if trial % 10 else 85
     most = int(draw.choice([1, threshold // 12 + 1, threshold // 3 + 1, threshold, min(3 * threshold, 2**62)]))
     amounts = draw.integers(0, most, rows, endpoint=True)
     if trial % 5 == 1:

@@ -110,17 +110,28 @@ def test_the_op_keeps_its_contract_with_torch():
     torch.library.opcheck(module._time_ends, (torch.tensor([4, 5, 11]), 7, torch.tensor([0])))
 
 
-@pytest.mark.sim
-def test_segments_compose_to_the_rule():
-    draw = np.random.default_rng(13)
-    for trial in range(40):
+def follow(trials):
+    for trial in trials:
+        draw = np.random.default_rng(trial)
         step = int(draw.choice([7, MINUTE, 7 * MINUTE, DAY_NS]))
-        rows = int(draw.choice([0, 1, 3, 4, 5, 16, 17, 40]))
-        gaps = draw.choice([0, 1, step // 2, step, 3 * step], rows)
+        rows = int(draw.choice([0, 1, 2, 7, 8, 9, 15, 16, 17])) if trial % 20 else 41
+        gaps = draw.choice([0, 1, step // 2, step, 3 * step], rows, p=[0.3, 0.3, 0.2, 0.1, 0.1])
         times = int(draw.choice([-DAY_NS - 5, -3, 0, 1_582_329_600 * SECOND])) + np.cumsum(gaps)
         opened = bucket(int(times[0]), step) if rows and draw.random() < 0.5 else NO_BUCKET
         ends, starts, state = launch_time_ends(times.astype(np.int64), step, np.array([opened]))
         assert (ends.tolist(), starts.tolist(), state.tolist()[0]) == brute(times.tolist(), step, opened), trial
+
+
+@pytest.mark.sim
+def test_blocks_compose_to_the_rule():
+    assert module.BLOCK_ROWS == 8
+    follow(range(200))
+
+
+@pytest.mark.sim
+@pytest.mark.slow
+def test_many_more_streams_in_the_simulator():
+    follow(range(200, 2000))
 
 
 @pytest.mark.sim
@@ -132,7 +143,7 @@ def test_the_launcher_refuses_times_that_fall():
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("rows", [0, 1, 255, 256, 257, 99_991, 1_000_000])
+@pytest.mark.parametrize("rows", [0, 1, 31, 4095, 4096, 4097, 99_991, 5_000_000])
 @pytest.mark.parametrize("step", [MINUTE, 7 * MINUTE, DAY_NS])
 def test_cuda_is_the_cpu(rows, step):
     gaps = torch.randint(0, 2 * SECOND, (rows,), generator=torch.Generator().manual_seed(rows))
