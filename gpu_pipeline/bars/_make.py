@@ -21,7 +21,7 @@ def make_bars(trades: Trades | Iterable[Trades], type: str = "dollar", **options
 
     Args:
         trades: one table, or consecutive pieces of one symbol; an iterator's are let go one by one.
-        type: a bar type: `dollar`, `time`, or a dotted path to a module.
+        type: a bar type (`gpu-pipeline list bars`), or a dotted path to a module.
         options: the bar type's `Config`, for example `threshold=50_000, on_close="reset"` or `step="1min"`.
 
     Raises:
