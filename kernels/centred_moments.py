@@ -40,7 +40,8 @@ def centred_moments(
     return _centred_moments(require("centred_moments", "sums", sums, torch.int64, K, None))
 
 
-def _refuse_wide(sums, bar: int) -> None:
+def refuse_wide(sums, bar: int) -> None:
+    """Raise where a pass over the bars met one whose moments are not exact, NO_ROW meaning none."""
     if bar != NO_ROW:
         raise ValueError(
             f"centred_moments: bar {bar} spans {int(sums[HIGH, bar] - sums[LOW, bar])} ticks over "
@@ -61,31 +62,32 @@ def too_wide(n, span):
 
 
 @jit
-def spec(sums, bar, out):
-    """Write the moments of one bar to out[:, bar]; return False where they would not be exact."""
+def spec(sums, bar, out, at):
+    """Write the moments of one bar to out[:, at]; return False where they would not be exact."""
     for row in range(8):
-        out[row, bar] = 0
+        out[row, at] = 0
     n, s1, span = sums[COUNT, bar], sums[S1, bar], sums[HIGH, bar] - sums[LOW, bar]
     if n == 0:
         return True
     c = (2 * s1 + n) // (2 * n)
-    out[0, bar] = c
+    out[0, at] = c
     s2h, s2l, s3h, s3l = sums[S2, bar], sums[S2 + 1, bar], sums[S3, bar], sums[S3 + 1, bar]
     s4h, s4l = sums[S4, bar], sums[S4 + 1, bar]
     if span < NARROW and n < FEW:
         t1, t2h, t2l, t3h, t3l, t4h, t4l = narrow_recentred(n, s1, s2l, s3l, s4l, -c)
     else:
         t1, t2h, t2l, t3h, t3l, t4h, t4l = recentred(n, s1, s2h, s2l, s3h, s3l, s4h, s4l, -c)
-    out[1, bar], out[2, bar], out[3, bar], out[4, bar] = t1, t2h, t2l, t3h
-    out[5, bar], out[6, bar], out[7, bar] = t3l, t4h, t4l
+    out[1, at], out[2, at], out[3, at], out[4, at] = t1, t2h, t2l, t3h
+    out[5, at], out[6, at], out[7, at] = t3l, t4h, t4l
     return span < NARROW or not too_wide(n, span)
 
 
 @jit
-def _some_bars(sums, out, low, high):
+def fill(sums, low, high, out, at):
+    """Write the moments of the bars [low, high) from out[:, at] on; return the first that is not exact, or NO_ROW."""
     wide = NO_ROW
     for bar in range(low, high):
-        if not spec(sums, bar, out):
+        if not spec(sums, bar, out, at + bar - low):
             wide = min(wide, bar)
     return wide
 
@@ -94,8 +96,8 @@ def _some_bars(sums, out, low, high):
 def _centred_moments(sums: torch.Tensor) -> torch.Tensor:
     table, wide = sums.numpy(), [NO_ROW]
     out = np.empty((8, table.shape[1]), np.int64)
-    spread(lambda low, high: wide.append(_some_bars(table, out, low, high)), table.shape[1], BARS_PER_THREAD)
-    _refuse_wide(table, min(wide))
+    spread(lambda low, high: wide.append(fill(table, low, high, out, low)), table.shape[1], BARS_PER_THREAD)
+    refuse_wide(table, min(wide))
     return torch.from_numpy(out)
 
 
@@ -113,7 +115,7 @@ def launch_centred_moments(sums):
     """Run the kernel on torch's current stream, or in the simulator on numpy arrays; return [8, B]."""
     out, wide = new_rows(sums, 8, sums.shape[1]), new_filled(sums, NO_ROW)
     launch(_moments_kernel, -(-sums.shape[1] // THREADS), THREADS, sums, out, wide)
-    _refuse_wide(sums, int(wide[0]))
+    refuse_wide(sums, int(wide[0]))
     return out
 
 
@@ -121,5 +123,5 @@ def launch_centred_moments(sums):
 def _moments_kernel(sums, out, wide):
     """One thread per bar."""
     bar = cuda.grid(1)
-    if bar < sums.shape[1] and not spec(sums, bar, out):
+    if bar < sums.shape[1] and not spec(sums, bar, out, bar):
         cuda.atomic.min(wide, 0, bar)
