@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gpu_pipeline.core.errors import PipelineError
+from gpu_pipeline.core.errors import InputError, PipelineError
 from gpu_pipeline.core.schema import Symbol, Tensor, Trades
 from gpu_pipeline.core.sums import exact_sum
 from kernels import bar_sums
+
+_WORD = 1 << 64
 
 
 @dataclass
@@ -45,6 +47,11 @@ class Totals:
             self.buys + other.buys,
         )
 
+    def wraps_to(self, other: Totals) -> bool:
+        """Whether the other totals are these but for sums that lost multiples of 2^64."""
+        pairs = ((self.volume, other.volume), (self.notional, other.notional), (self.buys, other.buys))
+        return self.trades == other.trades and all((mine - its) % _WORD == 0 for mine, its in pairs)
+
     def to_json(self, symbol: Symbol, has_side: bool) -> dict[str, Any]:
         """Integers, and exact decimals as text; buys are None where the source had no side."""
         return {
@@ -79,6 +86,7 @@ class Account:
         """The manifest's account, after the check that nothing was lost.
 
         Raises:
+            InputError: the volume or notional of a bar does not fit 63 bits.
             PipelineError: the sums over bars and the open rest differ from the input's: a bug of ours.
         """
         resolutions = {}
@@ -95,8 +103,16 @@ class Account:
         return {"input": self.input.to_json(self.symbol, self.has_side), "resolutions": resolutions}
 
     def _check(self, resolution: str, found: Totals) -> None:
-        if found != self.input:
-            raise PipelineError(
-                f"bars of {self.symbol.name}, {resolution}: the sums over bars and the open rest are not the input's: "
-                f"{found} against {self.input}; this is a bug, keep the input"
+        if found == self.input:
+            return
+        where = f"bars of {self.symbol.name}, {resolution}"
+        if self.input.wraps_to(found):
+            steps = f"lots of {self.symbol.quantity_lot}, notional in {self.symbol.notional.step}"
+            raise InputError(
+                f"{where}: volume and notional of a bar must stay below 2^63 units ({steps}), and one does not; "
+                "give a coarser price_tick or quantity_lot, or shorter bars"
             )
+        raise PipelineError(
+            f"{where}: the sums over bars and the open rest are not the input's: "
+            f"{found} against {self.input}; this is a bug, keep the input"
+        )

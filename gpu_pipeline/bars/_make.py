@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from gpu_pipeline.bars import _fold
+from gpu_pipeline.bars._account import Account
 from gpu_pipeline.bars._aggregate import to_bars
 from gpu_pipeline.core.errors import InputError
 from gpu_pipeline.core.schema import Bars, Symbol, Tensor, Trades
@@ -55,7 +56,7 @@ def make_resolutions(
 
     Raises:
         ConfigError: wrong options, a line each.
-        InputError: no trades at all, or pieces out of order.
+        InputError: no trades at all, pieces out of order, or a bar whose volume or notional does not fit 63 bits.
     """
     given = {} if resolutions is None else {"resolutions": resolutions}
     values = {**options, **given, "time": list(time), "at_file_end": at_file_end}
@@ -75,6 +76,10 @@ class _Found:
     device: torch.device | None = None
     source: Trades | None = None
 
+    def add(self, sums: dict[str, Tensor], account: Account, *, partial: bool) -> None:
+        account.take(sums, partial=partial)
+        self.rows.append((sums, partial))
+
     def table(self, chain: _fold.Chain) -> Bars:
         def bars(sums: Tensor, partial: bool) -> Bars:
             return to_bars(sums.to(self.device), name=chain.name, is_partial=partial, **self.said)
@@ -88,16 +93,21 @@ class _Found:
 
 def _fold_pieces(pieces: Iterable[Trades], chains: Sequence[_fold.Chain], flush: bool) -> _Found:
     found = _Found()
+    account: Account | None = None
     state: dict[str, Tensor] = {}
     for piece in pieces:
+        account = account or Account(piece.symbol)
+        account.input.add_trades(piece)
         found.source = None if found.rows else piece
         sums, state = _fold.step(piece, chains, state)
-        found.rows.append((sums, False))
+        found.add(sums, account, partial=False)
         if flush:
-            found.rows.append((_fold.open_rest(chains, state), True))
+            found.add(_fold.open_rest(chains, state), account, partial=True)
             state = {}
         found.said, found.device = {"symbol": piece.symbol, "has_side": piece.has_side}, piece.device
     found.rest = _fold.open_rest(chains, state)
+    if account is not None:
+        account.close(found.rest)
     return found
 
 

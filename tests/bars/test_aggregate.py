@@ -14,6 +14,7 @@ from scipy import stats
 
 from gpu_pipeline.bars import _aggregate
 from gpu_pipeline.bars._make import make_bars
+from gpu_pipeline.core.errors import InputError
 from gpu_pipeline.core.schema import BAR_COLUMNS, Symbol
 from tests.bars.exact import check
 from tests.bars.market import BTC, random_trades, real_day, trades_of
@@ -215,3 +216,11 @@ def test_rows_of_a_frame_do_not_depend_on_how_many_are_made_together():
         assert len(one) == 1
         for name in BAR_COLUMNS:
             assert one.columns[name].numpy().tobytes() == together.columns[name][bar : bar + 1].numpy().tobytes(), name
+
+
+def test_a_bar_beyond_63_bits_is_refused_and_not_wrapped():
+    symbol = Symbol("BTC-USD", Decimal("0.01"), Decimal("1e-8"))
+    trades = trades_of(symbol, range(4), [97_000 * 100] * 4, [3_000 * 10**8] * 4, [False] * 4)
+    with pytest.raises(InputError, match=r"BTC-USD, short: volume and notional of a bar must .* or shorter bars"):
+        make_bars(trades, "tick", threshold=4)
+    assert make_bars(trades, "tick", threshold=3).dollar_volume.tolist() == [97_000 * 9_000.0]
