@@ -13,7 +13,8 @@ from numba import cuda, int64
 
 from kernels._blocks import NO_ROW
 from kernels._marks import launch_count, launch_rows, new_words
-from kernels._op import SIMULATED, jit, launch, new_filled, new_rows, require, require_one_device
+from kernels._op import SIMULATED, in_threads, jit, launch, new_filled, new_rows, require, require_one_device
+from kernels._stretches import PIECE, STRETCH, part_cuts
 from kernels._warp import WARP, ballot
 
 DAY_NS = 86_400_000_000_000
@@ -81,12 +82,66 @@ def spec(time_ns, step_ns, state, ends, starts):
     return bars, start, NO_ROW
 
 
+@jit
+def falls(time_ns):
+    """Return how many times are below the one before."""
+    now, before, count = time_ns[1:], time_ns[:-1], 0
+    for row in range(now.shape[0]):
+        count += 1 if now[row] < before[row] else 0
+    return count
+
+
+@jit
+def close_part(time_ns, begin, end, step_ns, start, ends, starts):
+    """Close the bars of the rows [begin, end), the bucket `start` being open before; return (their number, falls).
+
+    A stretch whose last time is in the open bucket is passed over: once it is known that no time falls, none left it.
+    """
+    finish = NO_BUCKET if start == NO_BUCKET else bucket_of(start, step_ns)[1]
+    bars, fell = 0, 0
+    for low in range(begin, end, STRETCH):
+        high = min(low + STRETCH, end)
+        if (low - begin) % PIECE == 0:
+            fell += falls(time_ns[max(low - 1, 0) : min(low + PIECE, end)])
+        if time_ns[high - 1] < finish:
+            continue
+        for row in range(low, high):
+            if time_ns[row] >= finish:
+                if start != NO_BUCKET:
+                    ends[bars] = row
+                    starts[bars] = start
+                    bars += 1
+                start, finish = bucket_of(time_ns[row], step_ns)
+    return bars, fell
+
+
+def _close(time_ns: np.ndarray, step_ns: int, state: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    """Close all bars, one part per thread, since the row before a part says which bucket is open; also count falls."""
+    rows, cuts = len(time_ns), part_cuts(len(time_ns))
+    ends, starts, found = np.empty(rows, np.int64), np.empty(rows, np.int64), {}
+
+    def close(begin: int, end: int) -> None:
+        start = bucket_of(time_ns[begin - 1], step_ns)[0] if begin else state[0]
+        found[begin] = close_part(time_ns, begin, end, step_ns, start, ends[begin:end], starts[begin:end])
+
+    in_threads(close, cuts)
+    fell = sum(count for _, count in found.values()) + int(time_ns[0] < state[0])
+    spans = [slice(begin, begin + bars) for begin, (bars, _) in sorted(found.items())]
+    return np.concatenate([ends[span] for span in spans]), np.concatenate([starts[span] for span in spans]), fell
+
+
 @torch.library.custom_op("gpu_pipeline::time_ends", mutates_args=(), device_types="cpu")
 def _time_ends(
     time_ns: torch.Tensor, step_ns: int, state: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    ends, starts = np.empty(time_ns.shape[0], np.int64), np.empty(time_ns.shape[0], np.int64)
-    bars, start, bad = spec(time_ns.numpy(), step_ns, state.numpy(), ends, starts)
+    times, before = time_ns.numpy(), state.numpy()
+    if len(times) > PIECE:
+        ends, starts, fell = _close(times, step_ns, before)
+        if not fell:
+            after = torch.tensor([bucket_of(times[-1], step_ns)[0]])
+            return torch.from_numpy(ends), torch.from_numpy(starts), after
+    ends, starts = np.empty(len(times), np.int64), np.empty(len(times), np.int64)
+    bars, start, bad = spec(times, step_ns, before, ends, starts)
     _refuse_step_back(bad)
     return torch.from_numpy(ends[:bars].copy()), torch.from_numpy(starts[:bars].copy()), torch.tensor([start])
 

@@ -10,7 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import kernels._stretches as stretches
 import kernels.time_ends as module
+from kernels._blocks import NO_ROW
+from kernels._stretches import PIECE
 from kernels.time_ends import DAY_NS, NO_BUCKET, bucket_end, launch_time_ends, time_ends
 
 SECOND = 10**9
@@ -81,6 +84,39 @@ def test_a_step_that_does_not_divide_the_day_restarts_at_midnight():
     assert bucket_end(-3 * 3600 * SECOND, seven) == 0
     starts = torch.tensor([last, DAY_NS, -3 * 3600 * SECOND])
     assert bucket_end(starts, seven).tolist() == [DAY_NS, DAY_NS + seven, 0]
+
+
+def parts(monkeypatch, threads):
+    monkeypatch.setattr(stretches, "ROWS_PER_THREAD", PIECE)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_parts_and_stretches_follow_the_plain_loop(monkeypatch, threads):
+    parts(monkeypatch, threads)
+    for seed in range(600):
+        draw = np.random.default_rng(seed)
+        step, rows = int(draw.choice([7, MINUTE, 7 * MINUTE, DAY_NS])), int(draw.integers(PIECE + 1, 3 * PIECE))
+        gaps = draw.choice(
+            [0, 1, step // 900, step // 30, step, 3 * step], rows, p=draw.dirichlet([1, 1, 1, 1, 0.02, 0.02])
+        )
+        times = int(draw.choice([-DAY_NS - 5, -3, 0, 1_582_329_600 * SECOND])) + np.cumsum(gaps)
+        ends, starts = np.full(rows, -77), np.full(rows, -77)
+        opened = np.array([NO_BUCKET if seed % 2 else module.bucket_of(int(times[0]) - 1, step)[0]])
+        bars, start, bad = module.spec(times, step, opened, ends, starts)
+        found = time_ends(torch.from_numpy(times), step, torch.from_numpy(opened))
+        assert bad == NO_ROW
+        assert [part.tolist() for part in found] == [ends[:bars].tolist(), starts[:bars].tolist(), [start]], seed
+
+
+def test_the_first_fall_is_named_whatever_the_parts(monkeypatch):
+    parts(monkeypatch, 3)
+    for row in (0, 1, 63, 64, PIECE, 2 * PIECE, 2 * PIECE + 1, 4 * PIECE - 1):
+        times = torch.arange(4 * PIECE) * 10
+        times[row] -= 15
+        times[-1] = -5
+        with pytest.raises(ValueError, match=f"row {row} of the chunk is earlier"):
+            time_ends(times, 1000, torch.tensor([0]))
 
 
 def test_outputs_are_written_and_fresh(monkeypatch):
