@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import torch
 
-from gpu_pipeline.bars._aggregate import COPIED, PRICES, to_bars, wide
+from gpu_pipeline.bars._aggregate import to_bars
 from gpu_pipeline.core.errors import InputError
 from gpu_pipeline.core.schema import BAR_COLUMNS, BAR_FLOATS, Bars, Scale, Symbol, Tensor
 from kernels import bar_sums
+from kernels.bar_columns import COPIED, PRICES, wide
 from kernels.pool_sums import pool_sums
 from kernels.uncentred_moments import uncentred_moments
 

@@ -12,7 +12,6 @@ import pytest
 import torch
 from scipy import stats
 
-from gpu_pipeline.bars import _aggregate
 from gpu_pipeline.bars._make import make_bars
 from gpu_pipeline.core.errors import InputError
 from gpu_pipeline.core.schema import BAR_COLUMNS, Symbol
@@ -37,17 +36,6 @@ def day(market_data: Path):
     trades = real_day(market_data)
     bars = make_bars(trades, threshold=50_000)
     return trades, bars, inside(trades, bars)
-
-
-@pytest.mark.parametrize("tile", [1, 7, 4_096])
-def test_tiles_of_bars_change_no_bit(day, monkeypatch, tile):
-    trades, _, _ = day
-    few = make_bars(trades[:8_000], threshold=5_000)
-    monkeypatch.setattr(_aggregate, "TILE_BARS", tile)
-    again = make_bars(trades[:8_000], threshold=5_000)
-    assert len(again) > 600
-    for name in BAR_COLUMNS:
-        assert again.columns[name].numpy().tobytes() == few.columns[name].numpy().tobytes()
 
 
 def test_columns_are_the_documented_ones_in_order(day):
