@@ -19,27 +19,31 @@ from numba import cuda, int32, int64
 
 from kernels._blocks import NO_MODULUS
 from kernels._op import SIMULATED, launch, new_rows
+from kernels._reset_tree import (
+    BLOCK_ROWS,
+    CHILD_BITS,
+    CHILDREN,
+    GROUP,
+    GROUPS,
+    OPEN_BITS,
+    ROWS_EACH,
+    THREADS,
+    closing_row,
+    enter,
+    leave,
+    part_of,
+    sum_before,
+    walk,
+    width_at,
+)
 from kernels._warp import WARP, last, running_sum
 
-THREADS = 4 if SIMULATED else 256
-ROWS_EACH = 2 if SIMULATED else 8
-BITS = 3 if SIMULATED else 11
-BLOCK_ROWS = THREADS * ROWS_EACH
 SLOTS = BLOCK_ROWS + 1
-# Rows whose sum is kept, so that a search reads those of one group.
-GROUP = 2 if SIMULATED else 32
-GROUPS = BLOCK_ROWS // GROUP
-CHILD_BITS = 2 if SIMULATED else 6
-CHILDREN = 1 << CHILD_BITS
 STEPS = CHILD_BITS + 1
 # The top is at most so many nodes wide; one thread walks it.
 TOP = 2 if SIMULATED else 256
 NODE_THREADS = 2 if SIMULATED else 64
 REPLAY_THREADS = 2 if SIMULATED else 128
-PROBES = 3 if SIMULATED else 8
-# An exit of a block holds bars closed after the first one << OPEN_BITS | the sum left open.
-OPEN_BITS = 63 - BITS
-OPEN_MASK = (1 << OPEN_BITS) - 1
 THRESHOLD_LIMIT = (1 << 63) // SLOTS
 
 
@@ -90,12 +94,6 @@ def launch_replay(amount, threshold: int, tree, entries, offsets, bases, fan: in
     marks, totals, _, _ = tree
     grid = -(-marks.shape[0] // REPLAY_THREADS)
     launch(_replay_kernel, grid, REPLAY_THREADS, amount, threshold, marks, totals, entries, offsets, bases, fan, ends)
-
-
-@cuda.jit(device=True)
-def part_of(amount, row, threshold):
-    """Return min(amount, threshold) of a row: 0 past the end, and where the amount is refused."""
-    return max(0, min(amount[row], threshold)) if row < amount.shape[0] else 0
 
 
 @cuda.jit(device=True)
@@ -200,93 +198,6 @@ def _lift_kernel(threshold, totals, before, level, width):
         before[level - 2, child] = total
         total += min(totals[level - 2, child], threshold)
     totals[level - 1, node] = total
-
-
-@cuda.jit(device=True)
-def width_at(blocks, level):
-    """Return how many nodes a level has."""
-    shift = CHILD_BITS * (level - 1)
-    return (blocks + (1 << shift) - 1) >> shift
-
-
-@cuda.jit(device=True)
-def last_below(values, low, high, wanted):
-    """Return the last index in [low, high) whose value is below `wanted`, `low` where none is; the values rise."""
-    while high - low > 1:
-        step = (high - low + PROBES - 1) // PROBES
-        below = 0
-        # Independent reads: a search of 64 values waits for memory twice.
-        for probe in range(1, PROBES):
-            at = low + probe * step
-            below += 1 if values[min(at, high - 1)] < wanted and at < high else 0
-        low, high = low + below * step, min(high, low + (below + 1) * step)
-    return low
-
-
-@cuda.jit(device=True)
-def closing_row(amount, threshold, marks, before, level, node, left):
-    """Return (the row of a node at which its sum reaches `left`, what is left after it, 0 or less)."""
-    for lower in range(level - 1, 0, -1):
-        begin = node << CHILD_BITS
-        end = min(begin + CHILDREN, width_at(marks.shape[0], lower))
-        node = last_below(before[lower - 1], begin, end, left)
-        left -= before[lower - 1, node]
-    group = last_below(marks[node], 0, GROUPS, left)
-    left -= marks[node, group]
-    begin = node * BLOCK_ROWS + group * GROUP
-    row, over = begin, 1
-    for at in range(begin, begin + GROUP):
-        left -= part_of(amount, at, threshold)
-        if over > 0 and left <= 0:
-            row, over = at, left
-    return row, over
-
-
-@cuda.jit(device=True)
-def leave(threshold, totals, exits, level, node, row, inside):
-    """Return (the sum open at a node's end, bars closed in it if it is a block) where the first one closes at `row`.
-
-    `inside` is the node's sum up to that row and with it.
-    """
-    total = totals[level - 1, node]
-    if level == 1 and total - inside >= threshold:
-        return exits[0, row] & OPEN_MASK, 1 + (exits[0, row] >> OPEN_BITS)
-    if level > 1 and total >= threshold:
-        return exits[level - 1, row], 0
-    return total - inside, 1
-
-
-@cuda.jit(device=True)
-def enter(amount, threshold, marks, totals, before, exits, level, node, opened):
-    """Return (the sum open at a node's end, bars closed in it if it is a block), given the sum open at its begin."""
-    if opened + totals[level - 1, node] < threshold:
-        return opened + totals[level - 1, node], 0
-    row, over = closing_row(amount, threshold, marks, before, level, node, threshold - opened)
-    return leave(threshold, totals, exits, level, node, row, threshold - opened - over)
-
-
-@cuda.jit(device=True)
-def walk(amount, threshold, marks, totals, before, exits, level, at, stop, opened):
-    """Return the sum open at the begin of the sibling `stop`, given that at the begin of `at`."""
-    while at < stop:
-        here = before[level - 1, at]
-        child = last_below(before[level - 1], at, stop, threshold - opened + here)
-        opened += before[level - 1, child] - here
-        opened, _ = enter(amount, threshold, marks, totals, before, exits, level, child, opened)
-        at = child + 1
-    return opened
-
-
-@cuda.jit(device=True)
-def sum_before(amount, threshold, marks, before, level, row):
-    """Return the sum of the rows before `row` in its node of that level."""
-    block, group = row // BLOCK_ROWS, row % BLOCK_ROWS // GROUP
-    total = marks[block, group]
-    for lower in range(1, level):
-        total += before[lower - 1, block >> (CHILD_BITS * (lower - 1))]
-    for earlier in range(row - row % GROUP, row):
-        total += part_of(amount, earlier, threshold)
-    return total
 
 
 @cuda.jit

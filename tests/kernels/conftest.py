@@ -53,6 +53,9 @@ def chunks_of():
     return spans
 
 
+RESOURCES = ("registers", "bytes spill stores", "bytes stack frame", "bytes smem")
+
+
 class _Device:
     def __init__(self, cc: tuple[int, int]) -> None:
         self.compute_capability = cc
@@ -66,15 +69,14 @@ def _assemblers() -> list[str]:
 
 
 def assemble(ptx: str, cc: tuple[int, int], folder: Path) -> dict[str, int] | None:
-    """Registers and bytes spilled, from the first ptxas found; None without one."""
+    """Registers, bytes spilled, of stack and of shared memory, from the first ptxas found; None without one."""
     for ptxas in _assemblers():
         done = _run_ptxas(ptxas, ptx, cc, folder)
         if older := re.search(r"Unsupported .version .* current version is '([\d.]+)'", done.stderr):
             # The compiler names its newest PTX version whatever it uses; an older ptxas reads the text all the same.
             done = _run_ptxas(ptxas, re.sub(r"\.version [\d.]+", f".version {older[1]}", ptx), cc, folder)
         assert done.returncode == 0, done.stderr
-        number = {name: re.findall(rf"(\d+) {name}", done.stderr) for name in ("registers", "bytes spill stores")}
-        return {name: max(map(int, found)) for name, found in number.items()}
+        return {name: max(map(int, re.findall(rf"(\d+) {name}", done.stderr)), default=0) for name in RESOURCES}
     return None
 
 
