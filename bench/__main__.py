@@ -1,7 +1,8 @@
 """`python -m bench OP [--tiny]`: first the op's tests, then its figures, appended to bench/results/<machine>.csv.
 
 OP is a benchmark (`bars` with the ops that bars are made of), `all`, `gpu` (everything, on a GPU machine), `gates` and
-`networks` (checks on simulated markets), or `peers` (makes the environments that bars are compared in).
+`networks` (checks on simulated markets), `peers` (makes the environments that bars are compared in), or `compiled`
+(registers, spills and shared memory of every numba-cuda kernel, without a GPU).
 With `--tiny` sizes are small and no test is run first: it shows that a benchmark runs, not how fast, and nothing is
 recorded unless `--out` names a folder.
 """

@@ -19,7 +19,7 @@ import bench
 from bench._measure import NotRun, Record, interleaved
 from bench._rings import Outcome
 
-COMMANDS = ("gpu", "gates", "networks", "peers")
+COMMANDS = ("compiled", "gpu", "gates", "networks", "peers")
 
 
 def ops() -> list[str]:

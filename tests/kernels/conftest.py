@@ -86,15 +86,23 @@ def _run_ptxas(ptxas: str, ptx: str, cc: tuple[int, int], folder: Path) -> subpr
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
-@pytest.fixture
-def compiled(monkeypatch, tmp_path):
-    """Compile a numba-cuda kernel for a compute capability; returns (PTX, what ptxas says or None)."""
+def compile_to_ptx(kernel, signature, cc: tuple[int, int]) -> str:
+    """PTX of a numba-cuda kernel, which asks the current device for its compute capability."""
     from numba import cuda
     from numba.cuda import dispatcher
 
-    def compile_for(kernel, signature, cc):
-        monkeypatch.setattr(dispatcher, "get_current_device", lambda: _Device(cc))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dispatcher, "get_current_device", lambda: _Device(cc))
         ptx, _ = cuda.compile(kernel.py_func, signature, cc=cc, output="ptx", device=False, abi="numba")
+    return ptx
+
+
+@pytest.fixture
+def compiled(tmp_path):
+    """Compile a numba-cuda kernel for a compute capability; returns (PTX, what ptxas says or None)."""
+
+    def compile_for(kernel, signature, cc):
+        ptx = compile_to_ptx(kernel, signature, cc)
         return ptx, assemble(ptx, cc, tmp_path)
 
     return compile_for
