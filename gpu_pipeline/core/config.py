@@ -271,13 +271,17 @@ class StreamSection(Options):
 
     @model_validator(mode="after")
     def _of_books(self) -> Self:
-        given = [key for key in self.BOOK_KEYS if key in self.model_fields_set]
+        # A run file written in full names every key: one at its default asks for nothing.
+        given = [key for key in self.BOOK_KEYS if self._asks(key)]
         if given and self.from_ != "book":
             raise ValueError(f"{given[0]} needs 'from: book'")
-        given = [key for key in self.ALIGNED_KEYS if key in self.model_fields_set]
+        given = [key for key in self.ALIGNED_KEYS if self._asks(key)]
         if given and self.assets == "own":
             raise ValueError(f"{given[0]} needs several assets ('assets: all', or a list of symbols)")
         return self
+
+    def _asks(self, key: str) -> bool:
+        return getattr(self, key) != type(self).model_fields[key].default
 
     @model_validator(mode="after")
     def _assets_once(self) -> Self:

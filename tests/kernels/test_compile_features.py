@@ -5,13 +5,12 @@ from __future__ import annotations
 import pytest
 from numba import float64, int64
 
-from kernels import barriers, depth, recurrence, rolling, window_gather
+from kernels import barriers, recurrence, rolling, window_gather
 
 ROWS, PRICES = int64[::1], float64[::1]
 NUMBA = {
     "barrier_extremes": (barriers._extremes_kernel, (PRICES,) * 4),
     "barrier_decide": (barriers._decide_kernel, (PRICES,) * 8 + (ROWS, int64, ROWS, ROWS, PRICES)),
-    "depth": (depth._depth_kernel, (ROWS,) * 5 + (int64, ROWS, float64[:, :, ::1], int64[:, ::1])),
 }
 SMOOTH = {"TALL": 128, "WIDE": 16}
 TRITON = {
