@@ -55,6 +55,7 @@ def open_cluster(engine: EngineSection, device: torch.device, scratch: Path, fil
             a worker has other code, no GPU, or does not see the folder.
     """
     stack = ExitStack()
+    stack.enter_context(_same_environment())
     stack.enter_context(_quiet())
     from distributed import CancelledError
     from distributed.comm import CommClosedError
@@ -78,6 +79,18 @@ def _blocked(*signals: signal.Signals) -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _same_environment() -> Iterator[None]:
+    """Leaves the environment as it was: dask sets one thread per worker in it, which later stages would inherit."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
 
 
 @contextmanager

@@ -62,8 +62,10 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> pipeline.Run:
 def test_a_run_on_two_workers_writes_the_same_bytes(
     tmp_path: Path, alone: pipeline.Run, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    environment = dict(os.environ)
     config = check_config(values_of(tmp_path, engine={"name": "dask", "workers": 2}))
     done = pipeline.run(config, Trace(), last="bars")
+    assert dict(os.environ) == environment, "what later stages start inherits no thread count of a worker's"
     bars = done.outputs["bars"]
     assert bars.key == alone.outputs["bars"].key, "the engine is no part of what is made"
     assert digests(bars.path) == digests(alone.outputs["bars"].path)
@@ -98,6 +100,7 @@ def stage(folder: Path, alone: pipeline.Run, graves: Path, lives: int) -> dict[s
     return _stage.write(folder, config, alone.symbols(), partial(ingest_stage.trade_files, clean), read, CPU, Trace())
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_time_alone(tmp_path: Path, alone: pipeline.Run) -> None:
     said = stage(tmp_path / "bars", alone, tmp_path / "graves", lives=1)
     assert len(list((tmp_path / "graves").iterdir())) == 1
