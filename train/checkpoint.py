@@ -61,8 +61,8 @@ def make_card(section: ModelSection, dataset: Dataset, head: Sequence[int]) -> C
     """The card of a model that a run file asks for: the dataset's streams that it names, or all of them."""
     names = section.inputs or list(dataset.streams)
     streams = {name: dataset.streams[name] for name in names}
-    shapes = {name: StreamShape(stream.window, stream.values.shape[1]) for name, stream in streams.items()}
     columns = {name: tuple(stream.columns) for name, stream in streams.items()}
+    shapes = {name: StreamShape(s.window, s.values.shape[1], columns[name]) for name, s in streams.items()}
     return Card(section.name, plain(section.options), shapes, columns, tuple(dataset.class_names), tuple(head))
 
 
@@ -90,8 +90,10 @@ def load_card(folder: Path) -> Card:
     content = read_json(folder / CARD)
     try:
         inputs = {name: content["inputs"][name] for name in content["order"]}
-        shapes = {name: StreamShape(entry["window"], len(entry["columns"])) for name, entry in inputs.items()}
         columns = {name: tuple(entry["columns"]) for name, entry in inputs.items()}
+        shapes = {
+            name: StreamShape(entry["window"], len(columns[name]), columns[name]) for name, entry in inputs.items()
+        }
         return Card(
             content["name"], content["options"], shapes, columns, tuple(content["class_names"]), tuple(content["head"])
         )

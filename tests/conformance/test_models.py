@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 
@@ -10,7 +12,16 @@ from train.models._dropout import sample_key
 from train.models._shape import StreamShape
 
 NAMES = plugins.names("models")
-SHAPES = {"bars": StreamShape(17, 5), "book": StreamShape(9, 3)}
+CHANNELS = ("bid_price", "bid_quantity", "ask_price", "ask_quantity")
+
+
+def book_shape(window: int, levels: int, assets: Sequence[str] = ("",)) -> StreamShape:
+    """A book as the dataset names its columns: [levels, channels, assets], the last one fastest."""
+    columns = tuple(f"{name}_{level}{asset}" for level in range(levels) for name in CHANNELS for asset in assets)
+    return StreamShape(window, len(columns), columns)
+
+
+SHAPES = {"bars": StreamShape(17, 5), "book": book_shape(9, 3)}
 
 
 def build(name: str, shapes=SHAPES, classes: int = 3, seed: int = 1, **options):
@@ -41,6 +52,16 @@ def test_logits_of_any_window(name, window, samples):
     shapes = {"bars": StreamShape(window, 2)}
     logits = build(name, shapes, classes=2)(windows(samples, shapes), None)
     assert logits.shape == (samples, 2)
+    assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("assets", [("",), ("_A",), ("_A", "_B", "_C")])
+@pytest.mark.parametrize("levels", [1, 2, 5, 11])
+def test_logits_of_any_book(name, levels, assets):
+    shapes = {"book": book_shape(6, levels, assets)}
+    logits = build(name, shapes, classes=4)(windows(3, shapes), None)
+    assert logits.shape == (3, 4)
     assert logits.isfinite().all()
 
 
