@@ -101,7 +101,7 @@ def validate(config: ConfigFile, overrides: Overrides = None) -> None:
 
 @app.command("list")
 def list_plugins(kind: Annotated[str | None, typer.Argument(help=f"one of {', '.join(KINDS)}")] = None) -> None:
-    """Lists sources, bars, book forms, features, labels, models, metrics, loaders."""
+    """Lists sources, bars, book forms, features, labels, models, metrics, loaders, selectors."""
     from gpu_pipeline import pipeline
 
     if kind is not None and kind not in KINDS:
@@ -165,6 +165,23 @@ def tune(config: ConfigFile, overrides: Overrides = None) -> None:
     out.print(table)
     out.print(f"trials: {', '.join(f'{count} {state}' for state, count in found.counts.items() if count)}")
     out.print(f"best run file: {found.file}", soft_wrap=True)
+
+
+@app.command()
+def select(config: ConfigFile, overrides: Overrides = None) -> None:
+    """Ranks and prunes features inside the training part; writes the list for features.include."""
+    from gpu_pipeline import pipeline
+
+    checked = load_config(config, overrides or ())
+    made = pipeline.select(checked, Trace(console=err), [config, *(overrides or ())])
+    for line in made.manifest["messages"]:
+        out.print(line, soft_wrap=True, highlight=False, markup=False)
+    folder = Path(checked.runs) / checked.name / "selection"
+    out.print(
+        f"{made.manifest['rows']} of {made.manifest['rows_in']} columns: {folder / made.manifest['file']}",
+        soft_wrap=True,
+    )
+    out.print(f"scores and plots: {folder / 'index.html'}", soft_wrap=True)
 
 
 @app.command()

@@ -34,8 +34,10 @@ from gpu_pipeline.ingest import _stage as ingest_stage
 from gpu_pipeline.ingest._trade_files import read_file
 from gpu_pipeline.labels import _stage as labels_stage
 from train import report as report_stage
+from train import select as selection
 from train import stage as train_stage
 from train import tune as search
+from train.__main__ import find_dataset
 from train.launch import launch
 
 _PROJECT = Path(__file__).resolve().parent.parent
@@ -441,6 +443,18 @@ def tune(config: RunConfig, trace: Trace) -> search.Found:
         return metrics
 
     return search.tune(_run_file(config), trial, Path(config.runs) / config.name, trace)
+
+
+def select(config: RunConfig, trace: Trace, command: Sequence[object]) -> Output:
+    """Selects features on the training part of the run's dataset; `command` is the run file and its key=value pairs.
+
+    Raises:
+        InputError: the run has no finished dataset; names the command that makes it.
+    """
+    source = find_dataset(config, command)
+    this = Run(config, choose_device(config.device), trace)
+    with lock(this.folder), _log_file(this.folder):
+        return selection.select(config, source, this.store, this.folder, this.device, trace)
 
 
 def info() -> dict[str, dict[str, str]]:

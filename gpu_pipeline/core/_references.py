@@ -22,13 +22,14 @@ def check_references(config: RunConfig, file: str) -> list[Problem]:
             _check_book,
             _check_assets,
             _check_search,
+            _check_select,
         )
         for problem in check(config, file)
     ]
 
 
 def _check_order(config: RunConfig, file: str) -> list[Problem]:
-    needs = {"features": "bars", "labels": "bars", "dataset": "features", "train": "dataset"}
+    needs = {"features": "bars", "labels": "bars", "dataset": "features", "train": "dataset", "select": "dataset"}
     return [
         Problem(section, "", f"needs the section '{needed}'", file=file)
         for section, needed in needs.items()
@@ -131,3 +132,12 @@ def _check_search(config: RunConfig, file: str) -> list[Problem]:
             )
         ]
     return []
+
+
+def _check_select(config: RunConfig, file: str) -> list[Problem]:
+    targets = config.dataset.targets if config.dataset else ()
+    wanted = config.select.target if config.select else None
+    if wanted is None or not targets or wanted in targets:
+        return []
+    rule = f"no target of the dataset; there are {', '.join(targets)}"
+    return [Problem("select", "target", rule, wanted, nearest(wanted, targets), file)]

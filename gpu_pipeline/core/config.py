@@ -420,6 +420,54 @@ class SearchSection(Options):
     trials: int = Field(default=20, gt=0)
 
 
+class SelectorSection(PluginSection):
+    """One step of a feature selection."""
+
+    KIND = "selectors"
+
+    name: str
+
+    @property
+    def title(self) -> str:
+        """The plug-in's name in tables and files."""
+        return self.name.rsplit(".", 1)[-1]
+
+
+def _all_selectors() -> list[SelectorSection]:
+    names = ("correlation", "vif", "mutual_information", "random_forest", "gradient_boosting", "rfe", "pca")
+    return [SelectorSection.model_validate(name) for name in names]
+
+
+class SelectSection(Options):
+    """Which columns are worth keeping, judged on the training part.
+
+    Attributes:
+        target: one of the dataset's; its first where absent.
+        top: columns in the list.
+        steps: in order; what one prunes, later ones do not see.
+        seed: of what draws numbers; the run's where absent.
+        max_samples: training samples that slow steps see, evenly spaced in time.
+        file: name of the list.
+    """
+
+    target: str | None = None
+    top: int = Field(default=100, gt=0)
+    steps: list[SelectorSection] = Field(default_factory=_all_selectors, min_length=1)
+    seed: int | None = Field(default=None, ge=0, lt=2**63)
+    max_samples: int = Field(default=20_000, gt=1)
+    file: str = Field(default="top_{top}.txt", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(\{top\}[A-Za-z0-9._-]*)?\.txt$")
+
+    @model_validator(mode="after")
+    def _ranked_once(self) -> Self:
+        titles = [step.title for step in self.steps]
+        twice = {title for title in titles if titles.count(title) > 1}
+        if twice:
+            raise ValueError(f"steps: '{min(twice)}' appears twice; name it once")
+        if not any(getattr(step.plugin.module, "RANKS", True) for step in self.steps):
+            raise ValueError(f"steps: none of {', '.join(titles)} ranks the columns; add one, as mutual_information")
+        return self
+
+
 class EngineSection(Options):
     """Worker processes of dask instead of this one process; what is written has the same bytes.
 
@@ -467,6 +515,7 @@ class RunConfig(Options):
     train: TrainSection | None = None
     evaluate: EvaluateSection = EvaluateSection()
     search: SearchSection | None = None
+    select: SelectSection | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -40,6 +40,7 @@ KINDS: Mapping[str, Kind] = {
     "models": Kind("train.models", "build"),
     "metrics": Kind("train.metrics", "compute"),
     "loaders": Kind("train.loaders", "load"),
+    "selectors": Kind("train.selectors", "judge"),
 }
 
 
