@@ -192,9 +192,10 @@ def _run_chain(this: Run) -> None:
 def _ingest(this: Run) -> Output:
     config = this.config
     streams = {name: _seeded(section, config.seed) for name, section in config.ingest.items()}
-    files = {str(path): this.store.digest_input(path) for path in ingest_stage.input_files(config)}
+    inputs = {str(path): this.store.digest_input(path) for path in ingest_stage.input_files(config)}
+    inputs |= ingest_stage.table_digests(config)
     write = partial(ingest_stage.write, config=config, device=this.device, trace=this.trace)
-    return this.stage("ingest", {"ingest": streams, "symbols": config.section("symbols")}, files, write)
+    return this.stage("ingest", {"ingest": streams, "symbols": config.section("symbols")}, inputs, write)
 
 
 def _seeded(section: Any, seed: int) -> Any:

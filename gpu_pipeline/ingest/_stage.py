@@ -37,13 +37,30 @@ def input_files(config: RunConfig) -> list[Path]:
     """
     found: list[Path] = []
     for stream, section in config.ingest.items():
-        files: Callable[..., list[Path]] | None = getattr(section.plugin.module, "files", None)
-        if files is not None:
-            by_symbol = {symbol: files(section.options, symbol) for symbol in config.symbols}
+        module = section.plugin.module
+        named: Callable[..., list[Any]] | None = getattr(module, "files", getattr(module, "tables", None))
+        if named is not None:
+            by_symbol = {symbol: named(section.options, symbol) for symbol in config.symbols}
             if not _tells_symbols_apart(section):
                 _one_symbol_each(stream, section, by_symbol)
-            found += chain.from_iterable(by_symbol.values())
+            found += (item for item in chain.from_iterable(by_symbol.values()) if isinstance(item, Path))
     return list(dict.fromkeys(found))
+
+
+def table_digests(config: RunConfig) -> dict[str, str]:
+    """What tells whether the tables that the run reads from servers are as they were; files are not among them.
+
+    Raises:
+        InputError: no such table.
+        EnvironmentProblem: a server cannot be reached.
+    """
+    found = {}
+    for stream, section in config.ingest.items():
+        digest: Callable[..., str] | None = getattr(section.plugin.module, "digest", None)
+        if digest is not None:
+            for name, options in config.symbols.items():
+                found[f"{stream} of {name}"] = digest(section.options, request_of(section, stream, name, options))
+    return found
 
 
 def _tells_symbols_apart(section: SourceSection) -> bool:
@@ -51,13 +68,14 @@ def _tells_symbols_apart(section: SourceSection) -> bool:
     return "{SYMBOL}" in (getattr(section.options, "instrument", None) or "")
 
 
-def _one_symbol_each(stream: str, section: SourceSection, by_symbol: Mapping[str, list[Path]]) -> None:
-    owner: dict[Path, str] = {}
+def _one_symbol_each(stream: str, section: SourceSection, by_symbol: Mapping[str, list[Any]]) -> None:
+    owner: dict[Any, str] = {}
     for symbol, files in by_symbol.items():
         for file in files:
             if file in owner:
                 rule = f"is read for {owner[file]} and for {symbol}"
-                keys = f"ingest.{stream}.path" if hasattr(section.options, "path") else f"the paths of ingest.{stream}"
+                key = next((key for key in ("path", "table") if hasattr(section.options, key)), None)
+                keys = f"ingest.{stream}.{key}" if key else f"the paths of ingest.{stream}"
                 raise InputError.at(file, rule, fix=f"put {{SYMBOL}} into {keys}")
             owner[file] = symbol
 

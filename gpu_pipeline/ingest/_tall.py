@@ -191,7 +191,7 @@ def read(path: Path, form: Form, mapping: Mapping[str, str | None], verify: bool
 
 def _parquet(path: Path, form: Form, mapping: Mapping[str, str | None], verify: bool) -> Iterator[Rows]:
     with errors(path), pq.ParquetFile(path, page_checksum_verification=verify, **STREAMED) as file:
-        found = _found(file.schema_arrow.names, form, mapping, path)
+        found = found_columns(file.schema_arrow.names, form, mapping, path)
         units: dict[str, Any] = {}
         rows, checked = 0, "page checksums" if verify else "skipped"
         for batch in file.iter_batches(batch_size=PIECE_ROWS, columns=list(dict.fromkeys(found.values()))):
@@ -207,7 +207,9 @@ def _member(path: Path, member: str, form: Form, mapping: Mapping[str, str | Non
     label = path / member if member else path
     lines = _csv.first_lines(path, member)
     names = tuple(snake(cell.strip().strip('"')) for cell in lines[0].split(",")) if lines else ()
-    found = _found(names, form, {ours: name if name is None else snake(name) for ours, name in mapping.items()}, label)
+    found = found_columns(
+        names, form, {ours: name if name is None else snake(name) for ours, name in mapping.items()}, label
+    )
     types = {name: form.type_of(ours) for ours, name in found.items()}
     units: dict[str, Any] = {}
     rows = 0
@@ -216,7 +218,12 @@ def _member(path: Path, member: str, form: Form, mapping: Mapping[str, str | Non
         rows += batch.num_rows
 
 
-def _found(names: Sequence[str], form: Form, mapping: Mapping[str, str | None], file: Path) -> dict[str, str]:
+def found_columns(names: Sequence[str], form: Form, mapping: Mapping[str, str | None], file: Path) -> dict[str, str]:
+    """Our names -> the table's names.
+
+    Raises:
+        InputError: a required column or every clock is missing, a mapped one is not there, or two mean the same.
+    """
     found = match(names, mapping, file, form.aliases, form.required)
     if form.timed and not set(CLOCKS) & set(found):
         shown = ", ".join(names[:20]) or "none"

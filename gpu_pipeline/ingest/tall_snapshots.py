@@ -37,7 +37,7 @@ from gpu_pipeline.ingest._levels import (
 )
 from gpu_pipeline.ingest._raw import ReadRequest, Units
 from gpu_pipeline.ingest._snapshots import RawSnapshots
-from gpu_pipeline.ingest._tall import CLOCKS, SUFFIXES, Form
+from gpu_pipeline.ingest._tall import CLOCKS, SUFFIXES, Form, Rows
 
 Name = Literal[
     "transaction_time", "event_time", "local_time", "symbol", "snapshot", "side", "level", "price", "quantity"
@@ -85,8 +85,24 @@ def read(config: Config, request: ReadRequest) -> Iterator[RawSnapshots]:
     Raises:
         InputError: a file is damaged, lacks a column, or no file has the symbol.
     """
-    for piece in gathered(_rows(config, request), _begins, _best_first):
+    for piece in snapshots(_rows(config, request)):
         yield RawSnapshots(piece, config.on_time_back)
+
+
+def level_of_each(rows: Rows) -> RawDepth:
+    """Each row as a message of one level, for `snapshots`."""
+    piece = messages_of_one_level(rows, torch.ones(len(rows), dtype=torch.bool), rows.ids("snapshot"))
+    # Until the rows are put in order; a snapshot has no id before it.
+    return replace(piece, previous_id=rows.ids("level"))
+
+
+def snapshots(pieces: Iterator[RawDepth]) -> Iterator[RawDepth]:
+    """Rows of one level each as whole snapshots, bids then asks, best first, wherever the pieces were cut.
+
+    Raises:
+        InputError: a level without its number where others have one.
+    """
+    return gathered(pieces, _begins, _best_first)
 
 
 def _begins(rows: RawDepth) -> Tensor:
@@ -103,9 +119,7 @@ def _rows(config: Config, request: ReadRequest) -> Iterator[RawDepth]:
         for rows in _tall.read(path, FORM, columns, request.verify):
             if not len(rows):
                 continue
-            piece = messages_of_one_level(rows, torch.ones(len(rows), dtype=torch.bool), rows.ids("snapshot"))
-            # Until the rows are put in order; a snapshot has no id before it.
-            piece = replace(piece, previous_id=rows.ids("level"))
+            piece = level_of_each(rows)
             wanted = instrument_rows(rows, name, seen)
             piece = piece if wanted is None else chosen(piece, wanted)
             if len(piece):
