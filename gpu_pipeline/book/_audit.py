@@ -114,12 +114,12 @@ def audit(
     if "on_bad_book" in type(options).model_fields:
         options = options.model_copy(update={"on_bad_book": "drop"})
     results = []
+    accounts = {name: Account(options, symbol) for name, symbol in symbols.items()}
     with trace.progress("audit") as ticker:
-        for symbol in symbols.values():
-            account = Account(options, symbol)
-            for _ in cells(form, options, book(symbol), account, ticker):
-                pass
-            compared = {}
+        for _ in cells(form, options, book, accounts, ticker):
+            pass
+        for name, account in accounts.items():
+            symbol, compared = symbols[name], {}
             if account.has_events:
                 compared = {stream: compare(book(symbol), load(symbol)) for stream, load in quotes.items()}
             results.append(Result(symbol.name, account.quality.rows(), account.bad, compared))

@@ -15,11 +15,19 @@ from gpu_pipeline.core.schema import Tensor
 
 @dataclass(frozen=True)
 class Grid:
-    """Distance of the cells, how long each waits, and the oldest book that may stand for one."""
+    """Distance of the cells, how long each waits, the oldest book that may stand for one, and how old ones are filled.
+
+    Attributes:
+        cadence_ns: distance of grid times; a book that is older is no longer fresh.
+        tolerance_ns: a cell at g waits until g + tolerance.
+        max_gap_ns: the oldest book that may stand for a cell.
+        linear: filled cells between two snapshots are interpolated (`_linear`).
+    """
 
     cadence_ns: int
     tolerance_ns: int
     max_gap_ns: int
+    linear: bool = False
 
     def first_at(self, time_ns: int) -> int:
         """Number of the first cell whose moment is at or after a time."""
@@ -36,6 +44,23 @@ class Grid:
 
 
 @dataclass(frozen=True)
+class Between:
+    """K cells that stand between two snapshots.
+
+    Attributes:
+        cells: [K] int64, which of the cells they are.
+        before: [K] int64, the snapshot at or before the cell's grid time.
+        after: [K] int64, the one after it.
+        share: [K] float64 in [0, 1), how far the grid time lies from the one to the other.
+    """
+
+    cells: Tensor
+    before: Tensor
+    after: Tensor
+    share: Tensor
+
+
+@dataclass(frozen=True)
 class Seen:
     """Books, and which of them each of T cells sees.
 
@@ -46,6 +71,7 @@ class Seen:
         bid_count: [S] int64.
         rows: [T] int64, the book of a cell; -1 where none is known or the one that is known has no level.
         time_ns: [T] int64, the time of the book's last change; -1 where nothing is known yet.
+        between: cells that are interpolated; None where that is not asked for.
     """
 
     price_ticks: Tensor
@@ -54,6 +80,7 @@ class Seen:
     bid_count: Tensor
     rows: Tensor
     time_ns: Tensor
+    between: Between | None = None
 
     @property
     def crossed(self) -> Tensor:

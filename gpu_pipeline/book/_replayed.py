@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from gpu_pipeline.book._grid import Seen
+from gpu_pipeline.book._grid import Grid, Seen
 from gpu_pipeline.book._pieces import cut_events, join_events
 from gpu_pipeline.core.errors import InputError
 from gpu_pipeline.core.schema import BookEvents, Tensor
@@ -66,7 +66,7 @@ class Replayed:
                 raise InputError.at(where, f"{name} must not fall", row=row, fix="run the stage ingest again")
         return replace(self, events=events)
 
-    def see(self, moments: Tensor, next_moment: int, max_gap_ns: int) -> tuple[Seen, Replayed]:
+    def see(self, moments: Tensor, next_moment: int, grid: Grid) -> tuple[Seen, Replayed]:
         """What cells [T] see, and the book as every cell from `next_moment` on sees it.
 
         Raises:
@@ -77,7 +77,7 @@ class Replayed:
         done = int(_visible(events, moments.new_full((1,), next_moment)))
         dated = torch.cat((events.time_ns.new_full((1,), self.time_ns), events.time_ns))
         time_ns = dated[counts]
-        shown = (time_ns >= 0) & (moments - time_ns <= max_gap_ns)
+        shown = (time_ns >= 0) & (moments - time_ns <= grid.max_gap_ns)
         ends, place = torch.unique_consecutive(counts[shown], return_inverse=True)
         offsets, bid_count, price, quantity, book = self._replay(done, ends)
         rows = torch.full_like(counts, -1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal, Self
 
 import torch
@@ -16,6 +17,7 @@ from pydantic import Field, model_validator
 from gpu_pipeline.book._check import RULES, OnBadBook, moment_of, sound
 from gpu_pipeline.book._grid import Grid, Seen
 from gpu_pipeline.book._held import Held
+from gpu_pipeline.book._linear import interpolate
 from gpu_pipeline.book._pieces import join_depth
 from gpu_pipeline.book._replayed import Replayed
 from gpu_pipeline.core.config import Duration
@@ -60,7 +62,9 @@ class Config(Options):
         max_gap: oldest snapshot that may stand for a cell; None means six times the cadence.
         near_levels: best levels kept as they are.
         deep_bins: bins behind them, or None.
-        fill: how cells older than the cadence are filled.
+        fill: how cells older than the cadence are filled: `forward_fill` with the last book; `linear` between two
+            snapshots known by g + tolerance, one on either side of g, else forward. That takes a tolerance longer than
+            the cadence, and snapshots: a book replayed from changes is exact between them.
         on_bad_book: a malformed snapshot, or a replayed book that is crossed where a cell shows it, is an `error`;
             `drop` leaves it out; `keep` shows it where a tensor can (crossed, unsorted) and refuses it elsewhere.
         jump_percent: a larger move of the mid from one update to the next is counted as a jump in the quality table.
@@ -71,7 +75,7 @@ class Config(Options):
     max_gap: Duration | None = None
     near_levels: int = Field(default=50, gt=0)
     deep_bins: DeepBins | None = DeepBins(count=10, levels_each=10)
-    fill: Literal["forward_fill"] = "forward_fill"
+    fill: Literal["forward_fill", "linear"] = "forward_fill"
     on_bad_book: OnBadBook = "error"
     jump_percent: float = Field(default=5.0, gt=0)
 
@@ -83,7 +87,8 @@ class Config(Options):
     @property
     def grid(self) -> Grid:
         """The grid, in nanoseconds."""
-        return Grid(parse_duration(self.cadence), parse_duration(self.tolerance), self.max_gap_ns)
+        cadence_ns, tolerance_ns = parse_duration(self.cadence), parse_duration(self.tolerance)
+        return Grid(cadence_ns, tolerance_ns, self.max_gap_ns, linear=self.fill == "linear")
 
     @property
     def bin_sizes(self) -> list[int]:
@@ -116,6 +121,7 @@ class State:
         latest_ns: the latest time so far.
         rows: snapshots and levels so far.
         bad: malformed books so far by kind: snapshots, or cells that would have shown a replayed one.
+        interpolated: cells so far that stand between two snapshots.
     """
 
     symbol: Symbol
@@ -124,6 +130,7 @@ class State:
     latest_ns: int = -1
     rows: tuple[int, int] = (0, 0)
     bad: Mapping[str, int] = field(default_factory=dict)
+    interpolated: int = 0
 
 
 def step(piece: BookSnapshots | BookEvents, config: Config, state: State | None) -> tuple[Depth, State]:
@@ -135,7 +142,7 @@ def step(piece: BookSnapshots | BookEvents, config: Config, state: State | None)
         InputError: a malformed book (time and row are named), or ticks and lots that float64 cannot hold.
     """
     if isinstance(piece, BookEvents):
-        state = _take_events(piece, state)
+        state = _take_events(piece, config, state)
     else:
         piece, state = _take_snapshots(piece, config, state)
     if len(piece):
@@ -144,13 +151,19 @@ def step(piece: BookSnapshots | BookEvents, config: Config, state: State | None)
     return _cells(config, state, closed=False)
 
 
-def end(config: Config, state: State) -> tuple[Depth, State]:
-    """The cells up to the last time: no later book can change one, unless it has that very time.
+def end(config: Config, state: State, until_ns: int | None = None) -> tuple[Depth, State]:
+    """The cells up to the last time, or to a later one up to which the feed was silent; called again, further ones.
+
+    Args:
+        config: of this form.
+        state: after the last piece, or after an earlier end.
+        until_ns: the moment of the last cell is at or before it.
 
     Raises:
         InputError: as `step`.
     """
-    return _cells(config, state, closed=True)
+    latest_ns = state.latest_ns if until_ns is None else max(state.latest_ns, until_ns)
+    return _cells(config, replace(state, latest_ns=latest_ns), closed=True)
 
 
 def make(book: BookSnapshots | BookEvents, config: Config) -> Depth:
@@ -163,7 +176,10 @@ def make(book: BookSnapshots | BookEvents, config: Config) -> Depth:
     return join_depth([depth, end(config, state)[0]])
 
 
-def _take_events(piece: BookEvents, state: State | None) -> State:
+def _take_events(piece: BookEvents, config: Config, state: State | None) -> State:
+    if config.fill == "linear":
+        rule = "fill: linear needs snapshots; a book replayed from changes is exact between them: use forward_fill"
+        raise InputError(f"book of {piece.symbol.name}: {rule}")
     state = state or State(piece.symbol, Replayed.start(piece))
     assert isinstance(state.source, Replayed), "a stream holds snapshots or events, never both"
     return replace(state, source=state.source.add(piece))
@@ -195,10 +211,12 @@ def _cells(config: Config, state: State, *, closed: bool) -> tuple[Depth, State]
 def _batch(config: Config, state: State, moments: Tensor) -> tuple[Depth, State]:
     grid, cell = config.grid, state.cell
     cell = None if cell is None else cell + len(moments)
-    seen, source = state.source.see(moments, -1 if cell is None else grid.moment(cell), grid.max_gap_ns)
+    seen, source = state.source.see(moments, -1 if cell is None else grid.moment(cell), grid)
     seen, crossed = _without_crossed(config, state, seen, moments)
     bad = {**state.bad, "crossed": state.bad.get("crossed", 0) + crossed}
-    return _depth(config, state.symbol, seen, moments), replace(state, source=source, cell=cell, bad=bad)
+    between = state.interpolated + (len(seen.between.cells) if seen.between else 0)
+    after = replace(state, source=source, cell=cell, bad=bad, interpolated=between)
+    return _depth(config, state.symbol, seen, moments), after
 
 
 def _without_crossed(config: Config, state: State, seen: Seen, moments: Tensor) -> tuple[Seen, int]:
@@ -220,6 +238,9 @@ def _depth(config: Config, symbol: Symbol, seen: Seen, moments: Tensor) -> Depth
     book = (seen.price_ticks, seen.quantity_lots, seen.offsets, seen.bid_count)
     try:
         depth, beyond = depth_tensor(*book, seen.rows, config.near_levels, config.bin_sizes)
+        if seen.between is not None:
+            cells_of = partial(depth_tensor, *book, near_levels=config.near_levels, bin_sizes=config.bin_sizes)
+            interpolate(depth, beyond, seen.between, cells_of)
     except ValueError as error:
         raise InputError(f"book of {symbol.name}: {error}") from error
     age_ns = torch.where(seen.time_ns >= 0, moments - seen.time_ns, -1)

@@ -202,7 +202,7 @@ def test_one_sided_books_are_not_malformed():
         ({"deep_bins": {"count": 10}}, "exactly one of 'levels_each' and 'up_to'"),
         ({"deep_bins": {"count": 10, "up_to": 1001}}, "1001 - 50 levels do not make 10 equal bins"),
         ({"deep_bins": {"count": 10, "up_to": 50}}, "50 - 50 levels do not make 10 equal bins"),
-        ({"fill": "linear"}, "Input should be 'forward_fill'"),
+        ({"fill": "cubic"}, "Input should be .forward_fill. or .linear."),
     ],
 )
 def test_wrong_options_are_named(options, message):
