@@ -38,10 +38,22 @@ def _check_order(config: RunConfig, file: str) -> list[Problem]:
 
 
 def _check_trades(config: RunConfig, file: str) -> list[Problem]:
-    if config.bars is None or "trades" in config.ingest:
+    """Bars are made of one stream, and what is made of others' bars is what time decides."""
+    if config.bars is None:
         return []
-    near = nearest("trades", config.ingest)
-    return [Problem("ingest", "", "bars are made of the stream 'trades', which is not there", near, file=file)]
+    if "bars" not in config.ingest:
+        near = nearest("trades", config.ingest)
+        rule = "bars are made of the stream 'trades' (or 'bars', made by others), which is not there"
+        return [] if "trades" in config.ingest else [Problem("ingest", "", rule, near, file=file)]
+    problems = []
+    if "trades" in config.ingest:
+        problems.append(Problem("ingest", "bars", "bars are made of 'trades' or of 'bars', not of both", file=file))
+    if config.bars.type != "time":
+        rule = "of bars made by others only time bars can be made"
+        problems.append(Problem("bars", "type", rule, config.bars.type, "time", file))
+    if config.engine is not None:
+        problems.append(Problem("engine", "name", "bars of the stream 'bars' are made in one process", file=file))
+    return problems
 
 
 def _check_targets(config: RunConfig, file: str) -> list[Problem]:
@@ -95,6 +107,9 @@ def _check_book(config: RunConfig, file: str) -> list[Problem]:
     for name, stream in (config.dataset.streams if config.dataset else {}).items():
         if stream.from_ == "book" and not config.book:
             problems.append(Problem("dataset", f"streams.{name}.from", "needs the section 'book'", "book", file=file))
+        if stream.from_ == "daily" and "trades" not in config.ingest:
+            rule = "days are told by the ingest stream 'trades', which is not there"
+            problems.append(Problem("dataset", f"streams.{name}.from", rule, "daily", file=file))
     return problems
 
 

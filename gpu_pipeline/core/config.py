@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -17,7 +18,8 @@ from gpu_pipeline.core._references import check_references
 from gpu_pipeline.core.errors import ConfigError, InputError, nearest
 from gpu_pipeline.core.plugins import Options
 from gpu_pipeline.core.runfile import apply_overrides, read_yaml
-from gpu_pipeline.core.units import format_step, in_zone, parse_duration, parse_instant
+from gpu_pipeline.core.sessions import check_apart, session_text
+from gpu_pipeline.core.units import DAY_NS, format_step, in_zone, parse_duration, parse_instant
 
 STAGES = ("ingest", "bars", "book", "features", "labels", "dataset", "train", "evaluate", "report")
 
@@ -52,11 +54,30 @@ def _zone(value: Any) -> Any:
     return value
 
 
+def _date(value: Any) -> Any:
+    try:
+        return dt.date.fromisoformat(str(value)).isoformat()
+    except ValueError as error:
+        raise ValueError(f"'{value}' is no date; write it as 2024-12-25") from error
+
+
+def _sessions(value: Any) -> Any:
+    if isinstance(value, str | Mapping):
+        value = [value]
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"must be a list of sessions, for example ['sun-thu 17:00-16:00'], got {value!r}")
+    texts = tuple(session_text(item) for item in value)
+    check_apart(texts)
+    return texts
+
+
 Number = Annotated[Decimal, BeforeValidator(_decimal), Field(gt=0)]
 Duration = Annotated[str | int, BeforeValidator(_duration)]
 Step = Annotated[str, BeforeValidator(_step)]
 Instant = Annotated[str | None, BeforeValidator(_instant)]
 Zone = Annotated[str, BeforeValidator(_zone)]
+Sessions = Annotated[tuple[str, ...], BeforeValidator(_sessions)]
+Dates = tuple[Annotated[str, BeforeValidator(_date)], ...]
 Section = TypeVar("Section", bound=BaseModel)
 
 
@@ -114,6 +135,8 @@ class SymbolOptions(Options):
     inverse: bool = False
     quote: str = "USDT"
     timezone: Zone = "UTC"
+    sessions: Sessions = ()
+    holidays: Dates = ()
     fee_bps: float | None = Field(default=None, ge=0)
 
 
@@ -243,12 +266,16 @@ class StreamSection(Options):
     """A stream of the dataset: where its rows come from and the window a sample sees.
 
     Attributes:
-        from_: `features` or `book` (key `from`).
+        from_: `features`, `book` or `daily` (key `from`).
         window: rows of the stream in one sample.
         latency: added to the stream's `known_ns`.
         price: book prices as distance to mid, in `ticks` or `bps`.
-        assets: whose books a row shows: `own`, the sample's symbol alone; `all` symbols or those of a list, side by
-            side on the grid of the reference asset.
+        quantity: book quantities as log(1 + lots) (`log`), or as `lots`.
+        normalise: what of a book is centred and scaled together, fitted on the training part: every `column` by itself;
+            a `level` with both its sides, so that a book and its mirror image stay mirrored; or `none`.
+        returns: step of the log returns whose statistics a `daily` row holds; it must divide a day.
+        assets: whose books or days a row shows: `own`, the sample's symbol alone; `all` symbols or those of a list,
+            side by side, books on the grid of the reference asset.
         reference: that asset; the first of `assets` where absent.
         min_assets_required: assets that are not missing at any step of a sample's window; all where absent.
         partial_fill_threshold: largest share of filled cells in a sample's window; any where absent.
@@ -256,13 +283,16 @@ class StreamSection(Options):
     """
 
     model_config = {**Options.model_config, "populate_by_name": True}
-    BOOK_KEYS: ClassVar[tuple[str, ...]] = ("assets", "partial_fill_threshold", "levels")
+    BOOK_KEYS: ClassVar[tuple[str, ...]] = ("partial_fill_threshold", "levels", "quantity", "normalise")
     ALIGNED_KEYS: ClassVar[tuple[str, ...]] = ("reference", "min_assets_required")
 
-    from_: Literal["features", "book"] = Field(alias="from")
+    from_: Literal["features", "book", "daily"] = Field(alias="from")
     window: int = Field(gt=0)
     latency: Duration = 0
     price: Literal["ticks", "bps"] = "ticks"
+    quantity: Literal["log", "lots"] = "log"
+    normalise: Literal["column", "level", "none"] = "column"
+    returns: Step = "5min"
     assets: Literal["own", "all"] | list[str] = "own"
     reference: str | None = None
     min_assets_required: int | None = Field(default=None, gt=0)
@@ -270,14 +300,24 @@ class StreamSection(Options):
     levels: AdaptiveDepth | None = None
 
     @model_validator(mode="after")
-    def _of_books(self) -> Self:
+    def _of_its_kind(self) -> Self:
         # A run file written in full names every key: one at its default asks for nothing.
-        given = [key for key in self.BOOK_KEYS if self._asks(key)]
+        given = [key for key in (*self.BOOK_KEYS, *self.ALIGNED_KEYS) if self._asks(key)]
         if given and self.from_ != "book":
             raise ValueError(f"{given[0]} needs 'from: book'")
+        if self._asks("returns") and self.from_ != "daily":
+            raise ValueError("returns needs 'from: daily'")
+        if self._asks("assets") and self.from_ == "features":
+            raise ValueError("assets needs 'from: book' or 'from: daily'")
         given = [key for key in self.ALIGNED_KEYS if self._asks(key)]
         if given and self.assets == "own":
             raise ValueError(f"{given[0]} needs several assets ('assets: all', or a list of symbols)")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_day(self) -> Self:
+        if DAY_NS % parse_duration(self.returns):
+            raise ValueError(f"returns: the step must divide a day, for example 5min (value {self.returns})")
         return self
 
     def _asks(self, key: str) -> bool:

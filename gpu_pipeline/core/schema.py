@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 import numpy as np
 import torch
 
+from gpu_pipeline.core.sessions import Hours
+
 if TYPE_CHECKING:
     import pandas
     import pyarrow
@@ -115,6 +117,8 @@ class Symbol:
         quote: currency of prices.
         timezone: IANA zone of the venue.
         fee_bps: taker fee of one side in basis points, None where unknown.
+        sessions: when the venue trades, in its zone, as `core.sessions` writes them; none means always.
+        holidays: dates in its zone on which it does not.
     """
 
     name: str
@@ -125,6 +129,8 @@ class Symbol:
     quote: str = "USDT"
     timezone: str = "UTC"
     fee_bps: float | None = None
+    sessions: tuple[str, ...] = ()
+    holidays: tuple[str, ...] = ()
 
     @cached_property
     def price(self) -> Scale:
@@ -142,8 +148,14 @@ class Symbol:
         step = self.quantity_lot * self.multiplier
         return Scale(step if self.inverse else step * self.price_tick)
 
+    @property
+    def hours(self) -> Hours:
+        """Sessions and holidays."""
+        return Hours(self.sessions, self.holidays, self.timezone)
+
     def to_json(self) -> dict[str, Any]:
         """Plain values for manifests and file metadata; decimals as strings."""
+        hours = {"sessions": list(self.sessions), "holidays": list(self.holidays)}
         return {
             "name": self.name,
             "price_tick": str(self.price_tick),
@@ -153,13 +165,15 @@ class Symbol:
             "quote": self.quote,
             "timezone": self.timezone,
             "fee_bps": self.fee_bps,
+            **{key: times for key, times in hours.items() if times},
         }
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Symbol:
         """The inverse of `to_json`."""
         decimals = {key: Decimal(values[key]) for key in ("price_tick", "quantity_lot", "multiplier")}
-        return cls(**{**values, **decimals})
+        hours = {key: tuple(values.get(key, ())) for key in ("sessions", "holidays")}
+        return cls(**{**values, **decimals, **hours})
 
 
 def _to_numpy(tensor: Tensor) -> np.ndarray:

@@ -1,93 +1,70 @@
-"""What bars made by others must hold: values that can be, ranges that fit, times that move on."""
+"""What rows of bars made by others must hold: a time, values that can be, and prices within their range."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 
-import numpy as np
 import torch
 
 from gpu_pipeline.core.errors import InputError
-from gpu_pipeline.core.schema import Tensor
-from gpu_pipeline.core.units import format_step
-from gpu_pipeline.ingest._bar_files import PRICES, Name, RawBars
+from gpu_pipeline.core.schema import Scale, Tensor
+from gpu_pipeline.ingest._bar_files import PRICES, RawBars
+from gpu_pipeline.ingest._faults import WAY_OUT
 from gpu_pipeline.ingest._raw import Units, Values
 
-_MEND = "mend the file"
+# (what a count of such rows is called, the rule, True where it is broken, what shows the value)
+_Fault = tuple[str, str, Tensor, Values | str]
 
 
-def same_columns(pieces: Sequence[RawBars]) -> None:
-    """All files have the optional column, or none."""
-    for raw in pieces:
-        if raw.numbers.keys() != pieces[0].numbers.keys():
-            verb = "has" if "quote_volume" in raw.numbers else "lacks"
-            fix = "read such files apart, or map the column to null"
-            raise InputError.at(raw.file, f"{verb} the column quote_volume, unlike the files before it", fix=fix)
+def good_rows(raw: RawBars, on_bad_row: str) -> tuple[Tensor, dict[str, int]]:
+    """Positions of the rows that may be bars, and how many break which rule first.
+
+    Raises:
+        InputError: a row breaks one, where that is an error; names file and row.
+    """
+    bad = torch.zeros_like(raw.time_ns, dtype=torch.bool)
+    dropped: dict[str, int] = {}
+    for name, rule, wrong, values in _faults(raw):
+        if not bool(wrong.any()):
+            continue
+        if on_bad_row == "error":
+            at = int(wrong.nonzero()[0])
+            raise InputError.at(raw.file, rule, row=raw.first_row + at + 1, value=_cell(raw, values, at), fix=WAY_OUT)
+        dropped[name] = dropped.get(name, 0) + int((wrong & ~bad).sum())
+        bad |= wrong
+    return (~bad).nonzero().flatten(), {name: count for name, count in dropped.items() if count}
 
 
-def check_cells(raw: RawBars) -> None:
-    """Every cell holds a value that it may hold."""
+def _faults(raw: RawBars) -> Iterator[_Fault]:
     if raw.no_time is not None:
-        _refuse(raw, raw.no_time, "a bar needs a time in the file's unit", raw.shown)
+        yield "time_missing", "a bar needs a time in the file's unit", raw.no_time, raw.shown
     for name, values in raw.numbers.items():
-        for rule, wrong in _wrong(name, values, raw.nulls.get(name)):
-            _refuse(raw, wrong, f"{name} {rule}", values)
+        for kind, rule, wrong in _wrong_numbers(name, values, raw.nulls.get(name)):
+            yield f"{name}_{kind}", f"{name} {rule}", wrong, values
+    opened, high, low, closed = (as_float(raw.numbers[name]) for name in PRICES)
+    outside = (low > torch.minimum(opened, closed)) | (high < torch.maximum(opened, closed))
+    yield "outside_range", "open and close must lie between low and high", outside, ""
 
 
-def _wrong(name: str, values: Values, null: Tensor | None) -> Iterator[tuple[str, Tensor]]:
+def _wrong_numbers(name: str, values: Values, null: Tensor | None) -> Iterator[tuple[str, str, Tensor]]:
     plain = values.units if isinstance(values, Units) else values
     if null is not None:
-        yield "must be a number", null
+        yield "missing", "must be a number", null
     if not isinstance(values, Units):
-        yield "must be a number", torch.isnan(plain)
-        yield "must be finite", torch.isinf(plain)
+        yield "missing", "must be a number", torch.isnan(plain)
+        yield "infinite", "must be finite", torch.isinf(plain)
     if name in PRICES:
-        yield "must be above 0", plain <= 0
+        yield "not_positive", "must be above 0", plain <= 0
     else:
-        yield "must not be negative", plain < 0
+        yield "negative", "must not be negative", plain < 0
 
 
-def _refuse(raw: RawBars, wrong: Tensor, rule: str, values: Values | str) -> None:
-    if bool(wrong.any()):
-        at = int(wrong.nonzero()[0])
-        raise InputError.at(raw.file, rule, row=raw.first_row + at + 1, value=_cell(values, at), fix=_MEND)
+def as_float(values: Values) -> Tensor:
+    """[N] float64."""
+    return Scale(values.step).to_float(values.units) if isinstance(values, Units) else values.to(torch.float64)
 
 
-def _cell(values: Values | str, at: int) -> object:
+def _cell(raw: RawBars, values: Values | str, at: int) -> object:
     if isinstance(values, str):
-        return values
+        return values or ", ".join(f"{name} {_cell(raw, raw.numbers[name], at)}" for name in PRICES)
     return f"{values.step * int(values.units[at]):f}" if isinstance(values, Units) else values[at].item()
-
-
-def check_times(pieces: Sequence[RawBars], step_ns: int) -> None:
-    """Times do not fall, over all files, and bars do not overlap."""
-    before = pieces[0].time_ns[:1]
-    for raw in pieces:
-        apart = torch.diff(torch.cat([before, raw.time_ns]))
-        wrong = (apart < 0) | ((apart > 0) & (apart < step_ns))
-        if bool(wrong.any()):
-            raise _time_error(raw, int(wrong.nonzero()[0]), apart, step_ns)
-        before = raw.time_ns[-1:]
-
-
-def _time_error(raw: RawBars, at: int, apart: Tensor, step_ns: int) -> InputError:
-    row, shown = raw.first_row + at + 1, _instant(int(raw.time_ns[at]))
-    if int(apart[at]) < 0:
-        fix = "sort the file by time, and name files in order of time"
-        return InputError.at(raw.file, "the time steps back", row=row, value=shown, fix=fix)
-    rule = f"the bar begins {format_step(int(apart[at]))} after the one before, but step is {format_step(step_ns)}"
-    return InputError.at(raw.file, rule, row=row, value=shown, fix="set step to the length of the bars")
-
-
-def _instant(time_ns: int) -> str:
-    return str(np.datetime_as_string(np.datetime64(time_ns, "ns"), unit="auto", timezone="UTC"))
-
-
-def check_ranges(raw: RawBars, ticks: Mapping[Name, Tensor]) -> None:
-    """Open and close of every bar lie between its low and its high."""
-    body = torch.minimum(ticks["open"], ticks["close"]), torch.maximum(ticks["open"], ticks["close"])
-    wrong = (ticks["low"] > body[0]) | (ticks["high"] < body[1])
-    if bool(wrong.any()):
-        at = int(wrong.nonzero()[0])
-        shown = ", ".join(f"{name} {_cell(raw.numbers[name], at)}" for name in PRICES)
-        _refuse(raw, wrong, "open and close must lie between low and high", shown)

@@ -7,7 +7,7 @@ an optional one out). Times may be ms, us or ns since 1970, a timestamp type, or
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,12 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from gpu_pipeline.core.config import SymbolOptions
 from gpu_pipeline.core.errors import InputError
 from gpu_pipeline.core.schema import Tensor
 from gpu_pipeline.ingest import _arrow, _csv, _device, parquet
 from gpu_pipeline.ingest._columns import Cells, FileColumns, match
 from gpu_pipeline.ingest._files import verify_checksum
-from gpu_pipeline.ingest._raw import ReadRequest, Values
+from gpu_pipeline.ingest._raw import ReadRequest, Units, Values, join_values, mapped
 
 SUFFIXES = (*parquet.SUFFIXES, *_csv.SUFFIXES)
 Name = Literal["timestamp", "open", "high", "low", "close", "volume", "quote_volume"]
@@ -35,6 +36,21 @@ ALIASES: Mapping[Name, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
+class Rules:
+    """What the rows of a source mean.
+
+    Attributes:
+        step_ns: duration of a bar.
+        shift_ns: from a bar's open to the time that its row carries.
+        options: what is known of the symbol, its sessions and holidays among it.
+    """
+
+    step_ns: int = 60_000_000_000
+    shift_ns: int = 0
+    options: SymbolOptions = field(default_factory=SymbolOptions)
+
+
+@dataclass(frozen=True)
 class RawBars:
     """A piece of one file.
 
@@ -46,6 +62,8 @@ class RawBars:
         shown: text of the first cell that is not empty, but no time.
         numbers: our name -> [B] float64, float32 or Units.
         nulls: our name -> [B] bool, True where the cell is empty.
+        checked: how the file's bytes were verified.
+        rules: what the rows mean.
     """
 
     file: Path
@@ -55,9 +73,40 @@ class RawBars:
     shown: str
     numbers: Mapping[str, Values]
     nulls: Mapping[str, Tensor]
+    checked: str = "none there"
+    rules: Rules = field(default_factory=Rules)
 
     def __len__(self) -> int:
         return len(self.time_ns)
+
+    def nbytes(self) -> int:
+        """Bytes of its columns."""
+        plain = [values.units if isinstance(values, Units) else values for values in self.numbers.values()]
+        return sum(column.nbytes for column in (self.time_ns, *plain))
+
+    def number(self, name: str, rows: Tensor) -> Values:
+        """Some rows of a column."""
+        return mapped(self.numbers[name], lambda column: column[rows])
+
+
+def joined(pieces: Sequence[RawBars]) -> RawBars:
+    """Consecutive pieces of one file as one."""
+    first = pieces[0]
+    if len(pieces) == 1:
+        return first
+    empty = sorted({name for piece in pieces for name in piece.nulls})
+    return replace(
+        first,
+        time_ns=torch.cat([piece.time_ns for piece in pieces]),
+        no_time=torch.cat([_mask(piece, piece.no_time) for piece in pieces]),
+        shown=next((piece.shown for piece in pieces if piece.shown != "empty"), "empty"),
+        numbers={name: join_values([piece.numbers[name] for piece in pieces]) for name in first.numbers},
+        nulls={name: torch.cat([_mask(piece, piece.nulls.get(name)) for piece in pieces]) for name in empty},
+    )
+
+
+def _mask(piece: RawBars, mask: Tensor | None) -> Tensor:
+    return torch.zeros_like(piece.time_ns, dtype=torch.bool) if mask is None else mask
 
 
 class _BarColumns(FileColumns):
@@ -70,7 +119,7 @@ class _BarColumns(FileColumns):
         numbers = {name: self._number(name, column) for name, column in cells.items() if name != "timestamp"}
         nulls = {name: column.null for name, column in cells.items() if column.null is not None}
         shown = self.shown.get("time_ns", "empty")
-        raw = RawBars(self.file, self.rows, time_ns, no_time, shown, numbers, nulls)
+        raw = RawBars(self.file, self.rows, time_ns, no_time, shown, numbers, nulls, self.checked)
         self.rows += len(raw)
         return raw
 
@@ -98,7 +147,7 @@ def _read_parquet(path: Path, mapping: Mapping[Name, str | None], request: ReadR
         _device.library()
     with parquet.errors(path), pq.ParquetFile(path, page_checksum_verification=request.verify) as file:
         found = match(file.schema_arrow.names, mapping, path, ALIASES, REQUIRED)
-        columns = _BarColumns(path)
+        columns = _BarColumns(path, checked="page checksums" if request.verify else "skipped")
         for cells in parquet._chunks(file, path, list(dict.fromkeys(found.values())), request):
             yield columns.bars({ours: cells[name] for ours, name in found.items()})
         if columns.rows != file.metadata.num_rows:

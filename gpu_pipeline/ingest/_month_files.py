@@ -1,4 +1,4 @@
-"""Tables of one symbol as Parquet: integer columns, one file per month, scales in the metadata.
+"""Tables of one symbol as Parquet: integer columns (but for a few), one file per month, scales in the metadata.
 
 Both ways are streams: a month is written row group by row group while its pieces arrive, and read back so, the next row
 group being decoded while the current one is used.
@@ -29,11 +29,12 @@ from gpu_pipeline.ingest.parquet import STREAMED, errors
 
 @dataclass(frozen=True)
 class Table:
-    """A kind of table: its key in the files' metadata, its columns, and what it is called in messages."""
+    """A kind of table: its key in the files' metadata, its columns, what it is called, and which columns are floats."""
 
     key: str
     columns: tuple[str, ...]
     title: str
+    floats: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Span:
 
 def write(folder: Path, table: Table, parts: Iterable[Part]) -> None:
     """Writes `folder/{SYMBOL}_{YYYY}_{MM}.parquet`; the bytes do not depend on how the rows are cut into parts."""
-    schema = pa.schema({name: pa.int64() for name in table.columns})
+    schema = pa.schema({name: pa.float64() if name in table.floats else pa.int64() for name in table.columns})
     for month, group in groupby(parts, key=lambda part: part.month):
         first = next(group)
         said = json.dumps({"symbol": first.symbol.to_json()}, sort_keys=True)

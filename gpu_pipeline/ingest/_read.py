@@ -13,8 +13,10 @@ from gpu_pipeline.core.config import SourceSection, SymbolOptions, check_values
 from gpu_pipeline.core.device import choose_device
 from gpu_pipeline.core.errors import InputError
 from gpu_pipeline.core.plugins import Options
-from gpu_pipeline.core.schema import BookEvents, BookSnapshots, Quotes, Symbol, Trades
+from gpu_pipeline.core.schema import Bars, BookEvents, BookSnapshots, Quotes, Symbol, Trades
 from gpu_pipeline.core.units import parse_instant
+from gpu_pipeline.ingest._bar_files import RawBars
+from gpu_pipeline.ingest._bar_rows import open_bars
 from gpu_pipeline.ingest._book_sequence import RawBook
 from gpu_pipeline.ingest._clean import Rules, State, clean
 from gpu_pipeline.ingest._quote_rows import RawQuotes
@@ -25,7 +27,7 @@ from gpu_pipeline.ingest._streams import Stream, looked_through, open_book, open
 
 # Raw columns of smaller inputs (about 1.6 M trades) are kept between the two passes instead of being read twice.
 KEEP_BYTES = 1 << 26
-_TITLES = {BookSnapshots: "book snapshots", BookEvents: "book events", Quotes: "quotes"}
+_TITLES = {BookSnapshots: "book snapshots", BookEvents: "book events", Quotes: "quotes", Bars: "bars"}
 
 Item = RawTrades | RawBook | RawSnapshots | RawQuotes | Trades | BookSnapshots | BookEvents | Quotes
 
@@ -53,7 +55,13 @@ def open_stream(
 
 
 def _openers() -> Mapping[type, Callable[..., Stream]]:
-    return {RawTrades: _open_trades, RawBook: open_book, RawSnapshots: open_snapshots, RawQuotes: open_quotes}
+    return {
+        RawTrades: _open_trades,
+        RawBook: open_book,
+        RawSnapshots: open_snapshots,
+        RawQuotes: open_quotes,
+        RawBars: open_bars,
+    }
 
 
 def _open_made(

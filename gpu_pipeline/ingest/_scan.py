@@ -137,6 +137,8 @@ class Scan:
             quote=options.quote,
             timezone=options.timezone,
             fee_bps=options.fee_bps,
+            sessions=options.sessions,
+            holidays=options.holidays,
         )
 
     def _step(self, name: str) -> Decimal:

@@ -1,4 +1,4 @@
-"""The ingest stage: clean trades, books and quotes by symbol and month, and back again."""
+"""The ingest stage: clean trades, bars made by others, books and quotes by symbol and month, and back again."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import torch
 
 from gpu_pipeline.core.config import RunConfig, SourceSection
 from gpu_pipeline.core.errors import InputError
-from gpu_pipeline.core.schema import BookEvents, BookSnapshots, Quotes, Symbol, Trades
+from gpu_pipeline.core.schema import Bars, BookEvents, BookSnapshots, Quotes, Symbol, Trades
 from gpu_pipeline.core.store import file_metadata
 from gpu_pipeline.core.trace import Ticker, Trace
-from gpu_pipeline.ingest import _book_files, _event_files, _quote_files, _trade_files
+from gpu_pipeline.ingest import _bar_months, _book_files, _event_files, _quote_files, _trade_files
 from gpu_pipeline.ingest._months import monthly_files
 from gpu_pipeline.ingest._raw import ReadRequest
 from gpu_pipeline.ingest._read import open_stream, request_of
@@ -23,7 +23,8 @@ from gpu_pipeline.ingest._streams import Stream, shared_symbol
 from gpu_pipeline.ingest._trade_files import TradeFile
 from gpu_pipeline.ingest.parquet import errors
 
-TRADES = "trades"
+# Streams that bars are made of: their names, and what they hold.
+MARKETS: Mapping[str, type] = {"trades": Trades, "bars": Bars}
 # What a stream other than trades may hold: kind in the manifest -> how it is stored.
 _FILES: Mapping[str, Any] = {"snapshots": _book_files, "events": _event_files, "quotes": _quote_files}
 _KINDS: Mapping[type, str] = {BookSnapshots: "snapshots", BookEvents: "events", Quotes: "quotes"}
@@ -84,13 +85,14 @@ def write(folder: Path, config: RunConfig, device: torch.device, trace: Trace) -
     """Reads and cleans every stream of every symbol, and writes one file per month.
 
     Returns:
-        Manifest content: `symbols` (of the trades), `streams` (of books and quotes), `rows_in`, `rows_out`.
+        Manifest content: `symbols` (of trades, or of bars made by others), `streams` (of books and quotes), `rows_in`,
+        `rows_out`.
 
     Raises:
         InputError: bad data.
     """
     symbols: dict[str, Any] = {}
-    streams: dict[str, dict[str, Any]] = {stream: {} for stream in config.ingest if stream != TRADES}
+    streams: dict[str, dict[str, Any]] = {stream: {} for stream in config.ingest if stream not in MARKETS}
     by_symbol = {
         name: [
             (section, request_of(section, stream, _folder_name(name), options, device=device, seed=config.seed))
@@ -105,6 +107,8 @@ def write(folder: Path, config: RunConfig, device: torch.device, trace: Trace) -
             for stream in opened:
                 if stream.kind is Trades:
                     symbols[name] = _trade_files.write(folder / name, stream.make(symbol), ticker)
+                elif stream.kind is Bars:
+                    symbols[name] = _bar_months.write(folder / name, stream.make(symbol), ticker)
                 else:
                     files = _FILES[_KINDS[stream.kind]]
                     streams[stream.name][name] = files.write(folder / stream.name, stream.make(symbol), ticker)
@@ -115,9 +119,10 @@ def write(folder: Path, config: RunConfig, device: torch.device, trace: Trace) -
 
 def _opened(section: SourceSection, request: ReadRequest, ticker: Ticker) -> Stream:
     stream = open_stream(section.source, section.options, request, partial(_tell, ticker, request))
-    if (stream.kind is Trades) != (stream.name == TRADES):
-        title = "holds trades" if stream.kind is Trades else "holds no trades"
-        raise InputError(f"ingest.{stream.name}: {title}; a run has one stream of trades, and its name is '{TRADES}'")
+    for name, kind in MARKETS.items():
+        if (stream.kind is kind) != (stream.name == name):
+            title = f"holds {name}" if stream.kind is kind else f"holds no {name}"
+            raise InputError(f"ingest.{stream.name}: {title}; a run has one stream of {name}, and its name is '{name}'")
     return stream
 
 
@@ -181,6 +186,16 @@ def load_all_trades(folder: Path, symbol: Symbol, device: torch.device) -> Trade
         EnvironmentProblem: cuda without pylibcudf.
     """
     return _trade_files.load_all(folder / symbol.name, symbol, device)
+
+
+def load_bars(folder: Path, symbol: Symbol, device: torch.device) -> Iterator[Bars]:
+    """Bars made by others, checked, of a symbol in pieces of bounded size, in time order.
+
+    Raises:
+        InputError: no files, a damaged file, or scales other than the symbol's.
+        EnvironmentProblem: cuda without pylibcudf.
+    """
+    return _bar_months.load(folder / symbol.name, symbol, device)
 
 
 def load_book(

@@ -59,7 +59,10 @@ def shared_symbol(streams: Iterable[Stream]) -> Symbol:
     streams = list(streams)
     tick = reduce(merged, (stream.symbol.price_tick for stream in streams))
     lot = reduce(merged, (stream.symbol.quantity_lot for stream in streams))
-    symbols = {stream.name: replace(stream.symbol, price_tick=tick, quantity_lot=lot) for stream in streams}
+    shared: dict[str, Any] = {"price_tick": tick, "quantity_lot": lot}
+    # The section of one stream may say when the venue trades.
+    shared |= next((vars(hours) for stream in streams if (hours := stream.symbol.hours).limited), {})
+    symbols = {stream.name: replace(stream.symbol, **shared) for stream in streams}
     (name, symbol), *others = symbols.items()
     other = next((found for found in others if found[1] != symbol), None)
     if other is not None:

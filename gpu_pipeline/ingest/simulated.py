@@ -215,6 +215,8 @@ def _symbol(config: Config, request: ReadRequest) -> Symbol:
         known.quote,
         known.timezone,
         known.fee_bps,
+        known.sessions,
+        known.holidays,
     )
 
 

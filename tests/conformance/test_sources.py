@@ -2,7 +2,8 @@
 
 A source that reads files has a module of its name in tests/ingest/samples with `write(folder, rows)`, which writes the
 given trades in the source's format and returns the values of its `Config`. Where that module says `HOLDS = "book"` or
-`HOLDS = "quotes"`, it is given messages of a book or quotes instead. So has a source that reads tables of a server.
+`HOLDS = "quotes"`, it is given messages of a book or quotes instead; where it says `"bars"`, minute bars. So has a
+source that reads tables of a server.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ from pydantic import ValidationError
 from gpu_pipeline.core import plugins
 from gpu_pipeline.core.errors import InputError
 from gpu_pipeline.core.plugins import Options, Plugin
-from gpu_pipeline.core.schema import BookEvents, BookSnapshots, Quotes, Symbol, Trades
+from gpu_pipeline.core.schema import Bars, BookEvents, BookSnapshots, Quotes, Symbol, Trades
 from gpu_pipeline.ingest._raw import TENSORS, RawTrades, ReadRequest, Units
 from gpu_pipeline.ingest._read import open_stream, read_stream
 from tests.conformance.options import example
-from tests.ingest.samples.rows import messages, quotes, rows
+from tests.ingest.samples.rows import messages, minutes, quotes, rows
 
 NAMES = plugins.names("sources")
 READ_FILES = [name for name in NAMES if hasattr(plugins.load("sources", name).module, "files")]
 READ_TABLES = [name for name in NAMES if hasattr(plugins.load("sources", name).module, "tables")]
 REQUEST = ReadRequest("trades", "BTCUSDT", limit=3_000)
 SOME = 3
-WRITTEN: dict[str, Any] = {"trades": rows, "book": messages, "quotes": quotes}
+WRITTEN: dict[str, Any] = {"trades": rows, "book": messages, "quotes": quotes, "bars": minutes}
 
 
 def holds(name: str) -> str:
@@ -43,7 +44,8 @@ def holds(name: str) -> str:
 
 OF_TRADES = [name for name in NAMES if holds(name) == "trades"]
 FILES_OF_TRADES = [name for name in OF_TRADES if name in READ_FILES]
-OTHERS = [name for name in NAMES if name not in OF_TRADES]
+OF_BARS = [name for name in NAMES if holds(name) == "bars"]
+OTHERS = [name for name in NAMES if name not in (*OF_TRADES, *OF_BARS)]
 FILES_OF_OTHERS = [name for name in OTHERS if name in READ_FILES]
 
 
@@ -240,8 +242,21 @@ def test_quotes_are_what_was_written(name: str, tmp_path: Path) -> None:
     assert exact == quotes()
 
 
-@pytest.mark.parametrize("name", FILES_OF_OTHERS)
-def test_books_and_quotes_cut_anywhere(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", OF_BARS)
+def test_bars_are_what_was_written(name: str, tmp_path: Path) -> None:
+    _, config = sample(name, tmp_path)
+    symbol, pieces = read_all(name, config)
+    assert {type(piece) for piece in pieces} == {Bars}
+    bars = Bars.concat(pieces)
+    assert (str(symbol.price_tick), str(symbol.quantity_lot)) == ("0.01", "0.001")
+    columns = ("open", "high", "low", "close", "volume", "dollar_volume")
+    found = zip(bars.open_timestamp.tolist(), *(bars.columns[column].tolist() for column in columns), strict=True)
+    assert [(ns // 10**6, *values) for ns, *values in found] == [(at, *map(float, rest)) for at, *rest in minutes()]
+    assert pieces[-1].report["rows_out"] == len(bars) and bars.last_trade_row.tolist() == list(range(len(bars)))
+
+
+@pytest.mark.parametrize("name", [*FILES_OF_OTHERS, *OF_BARS])
+def test_what_is_no_trades_cut_anywhere(name: str, tmp_path: Path) -> None:
     """A file cut short is one clear error, or (plain text at a line's end) what stands before the cut."""
     plugin, config = sample(name, tmp_path)
     path = plugin.module.files(config, "BTCUSDT")[-1]

@@ -1,4 +1,4 @@
-"""What every sample file holds: trades, messages of a book (the first is the whole book), or quotes."""
+"""What every sample file holds: trades, messages of a book (the first is the whole book), quotes, or minute bars."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ Row = tuple[int, int, Decimal, Decimal, bool]
 Message = tuple[int, int, list[tuple[int, Decimal, Decimal]]]
 # (update id, time in ms, bid, its quantity, ask, its quantity)
 Quote = tuple[int, int, Decimal, Decimal, Decimal, Decimal]
+# (open in ms, open, high, low, close, volume, volume in quote currency)
+Minute = tuple[int, Decimal, Decimal, Decimal, Decimal, Decimal, Decimal]
 
 
 def rows(count: int = 300, seed: int = 4) -> list[Row]:
@@ -58,4 +60,20 @@ def quotes(count: int = 200, seed: int = 7) -> list[Quote]:
         size = Decimal(draw.choice([1, 25, 1_234_567])).scaleb(-3)
         ask = (Decimal(0), Decimal(0)) if at % 13 == 12 else (bid + Decimal("0.01"), Decimal("0.002"))
         made.append((ident, time, bid, size, *ask))
+    return made
+
+
+def minutes(count: int = 200, seed: int = 8) -> list[Minute]:
+    """Minute bars with gaps; some have no volume."""
+    draw = random.Random(seed)
+    made: list[Minute] = []
+    time, price = 1_706_745_540_000, 42_000_00
+    for _ in range(count):
+        time += 60_000 * draw.choice([1, 1, 1, 4])
+        opened, price = price, price + draw.randrange(-9, 10)
+        high, low = max(opened, price) + draw.randrange(3), min(opened, price) - draw.randrange(3)
+        volume = Decimal(draw.choice([0, 1, 25, 1_234_567])).scaleb(-3)
+        prices = (Decimal(ticks).scaleb(-2) for ticks in (opened, high, low, price))
+        made.append((time, *prices, volume, volume * 42_000))  # type: ignore[arg-type]
+    made[0] = (made[0][0], *[Decimal("41999.99")] * 4, Decimal("0.001"), Decimal("41.99999"))
     return made
