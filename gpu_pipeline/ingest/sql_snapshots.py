@@ -158,12 +158,13 @@ class _Days:
 
 
 def _nothing(table: Table, request: ReadRequest) -> InputError:
-    if table.span(None, None) is not None:
-        first, last = (day_of(time_ns) for time_ns in table.span(None, None) or ())
+    outside = table.span(None, None)
+    if outside is not None:
+        first, last = map(day_of, outside)
         fix = f"it has rows from {first} to {last}: check start and end"
         return InputError.at(table.name, f"holds no row of {request.symbol} between start and end", fix=fix)
     names = table.instruments()
-    if not table.chosen or not names:
+    if not names:
         return InputError.at(table.name, "holds no row", fix="check table")
     fix = "set instrument to one of them, or to null to take every row"
     return InputError.at(table.name, f"holds no row of {request.symbol}; it has {', '.join(names)}", fix=fix)
