@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,8 +23,8 @@ from gpu_pipeline.core.config import STAGES, RunConfig, check_config, plain
 from gpu_pipeline.core.device import DeviceChoice, choose_device
 from gpu_pipeline.core.errors import InputError
 from gpu_pipeline.core.runfile import read_yaml, write_yaml
-from gpu_pipeline.core.schema import Symbol
-from gpu_pipeline.core.store import Output, Store, digest_code, digest_of, link, lock, read_json, write_text
+from gpu_pipeline.core.schema import Symbol, Trades
+from gpu_pipeline.core.store import MANIFEST, Output, Store, digest_code, digest_of, link, lock, read_json, write_text
 from gpu_pipeline.core.trace import StageRecord, Trace, log
 from gpu_pipeline.dataset import _stage as dataset_stage
 from gpu_pipeline.dataset.data import load_dataset
@@ -450,9 +451,13 @@ def select(config: RunConfig, trace: Trace, command: Sequence[object]) -> Output
     """Selects features on the training part of the run's dataset; `command` is the run file and its key=value pairs.
 
     Raises:
-        InputError: the run has no finished dataset; names the command that makes it.
+        InputError: the run has no finished dataset of this configuration; names the command that makes it.
     """
     source = find_dataset(config, command)
+    made = read_json(source / MANIFEST)["config"]["dataset"]
+    if made != config.section("dataset"):
+        shown = " ".join(shlex.quote(str(part)) for part in command)
+        raise InputError(f"{source}: made with another section 'dataset'; run: gpu-pipeline run {shown} --to dataset")
     this = Run(config, choose_device(config.device), trace)
     with lock(this.folder), _log_file(this.folder):
         return selection.select(config, source, this.store, this.folder, this.device, trace)

@@ -23,16 +23,16 @@ from gpu_pipeline.core.config import DatasetSection, RunConfig, SelectorSection,
 from gpu_pipeline.core.errors import InputError
 from gpu_pipeline.core.store import Output, Store, digest_code, digest_of, link, write_json, write_table, write_text
 from gpu_pipeline.core.trace import Ticker, Trace
-from gpu_pipeline.core.units import parse_duration
-from gpu_pipeline.dataset.data import Dataset, Target, load_dataset
+from gpu_pipeline.dataset.data import Dataset, load_dataset
 from train import _selection_page as selection_page
-from train.metrics._tables import Ints
+from train._selection_samples import make_study
 from train.selectors._study import Study, Verdict, one_thread
 
 log = logging.getLogger("gpu_pipeline")
 ROOT = Path(__file__).resolve().parent
-CODE = ("select.py", "selectors", "_selection_page.py", "_page.py", "_plots.py")
-NEVER = np.iinfo(np.int64).max
+CODE = ("select.py", "_selection_samples.py", "selectors", "_selection_page.py", "_page.py", "_plots.py")
+# Title of a step -> the columns that it saw, and what it says of them.
+Verdicts = dict[str, tuple[tuple[str, ...], Verdict]]
 
 
 def select(
@@ -57,12 +57,11 @@ def select(
         jobs: threads; all cores where not given. No byte of the output depends on it.
 
     Raises:
-        InputError: no such target, `top` above the number of columns, a dataset of another configuration, or too few
-            training samples.
+        InputError: there is no dataset, no such target, or too few training samples, or `top` is above the number of
+            columns.
     """
     section = config.select or SelectSection()
     data = Output.at(dataset_folder, "dataset")
-    _refuse_other_dataset(config, data)
     described = {
         "select": {**plain(section), "seed": config.seed if section.seed is None else section.seed},
         "embargo": _embargo(config.dataset),
@@ -93,15 +92,6 @@ def _embargo(section: DatasetSection | None) -> int | str:
     return getattr(section.split.options, "embargo", 0) if section is not None else 0
 
 
-def _refuse_other_dataset(config: RunConfig, data: Output) -> None:
-    made = (data.manifest.get("config") or {}).get("dataset")
-    if made is not None and made != config.section("dataset"):
-        raise InputError(
-            f"{data.path}: this dataset was made with another section 'dataset' than the run file's; run: gpu-pipeline "
-            "run with --to dataset and the same run file first"
-        )
-
-
 def write_selection(
     folder: Path, section: SelectSection, dataset: Dataset, described: dict[str, Any], jobs: int, ticker: Ticker
 ) -> dict[str, Any]:
@@ -109,120 +99,56 @@ def write_selection(
 
     Returns the manifest's content.
     """
-    name = section.target or next(iter(dataset.targets))
-    study, without = make_study(dataset, name, section, described, jobs, ticker.advance)
-    with one_thread():
-        verdicts, dropped = run_steps(study, section.steps, ticker)
-    made = combine(study.columns, verdicts, {**without, **dropped})
-    chosen = [str(column) for column in made["column"][: section.top] if column not in {**without, **dropped}]
-    messages = _messages(section, chosen, without, verdicts)
-    for line in messages:
-        log.info("select: %s", line)
-    facts = {
-        "target": name,
-        "training_samples": len(study.target),
-        "sampled": len(study.sample),
-        "columns": len(study.columns) + len(without),
-        "left_out": {**without, **dropped},
-        "steps": {title: dict(verdict.facts) for title, (_, verdict) in verdicts.items()},
-        "messages": messages,
-        **described,
-    }
-    made.insert(1, "selected", made["column"].isin(chosen))
-    file = section.file.format(top=section.top)
-    write_text(folder / file, list_text(made, chosen, facts))
-    write_table(folder / "scores.parquet", pa.Table.from_pandas(made, preserve_index=False))
-    for title, (_, verdict) in verdicts.items():
-        for table, content in verdict.tables.items():
-            stem = table if table.startswith(title) else f"{title}_{table}"
-            write_table(folder / f"{stem}.parquet", content)
-    write_json(folder / "selection.json", facts)
-    draw = {title: verdict.draw for title, (_, verdict) in verdicts.items() if verdict.draw is not None}
-    write_text(folder / "index.html", selection_page.write(made, ranking(verdicts), facts, draw))
-    return {"rows": len(chosen), "rows_in": facts["columns"], "file": file, **facts}
-
-
-def make_study(
-    dataset: Dataset, target: str, section: SelectSection, described: dict[str, Any], jobs: int, tick: Any
-) -> tuple[Study, dict[str, str]]:
-    """The training samples that have this target, and the columns left out because they never change there.
-
-    Raises:
-        InputError: no such target, one class only, or `top` above the number of columns.
-    """
-    if target not in dataset.targets:
-        raise InputError(f"select.target: no target '{target}' in the dataset; it has {', '.join(dataset.targets)}")
-    labels = dataset.targets[target]
-    samples = dataset.parts["train"][labels.target[dataset.parts["train"]] >= 0]
-    stream = dataset.streams[dataset.manifest["decision_stream"]]
-    if section.top > len(stream.columns):
-        raise InputError(
-            f"select.top: the dataset has {len(stream.columns)} columns (value {section.top}); set select.top to "
-            f"{len(stream.columns)} or less"
-        )
-    values = stream.values[dataset.row[samples]].numpy()
-    classes = labels.target[samples].numpy()
-    if len(np.unique(classes)) < 2:
-        raise InputError(
-            f"select.target: '{target}' has one class among {len(samples):,} training samples; use more data"
-        )
-    flat = values.min(0) == values.max(0)
-    described_stream = dataset.manifest["streams"][dataset.manifest["decision_stream"]]
-    empty = set(described_stream.get("imputed_columns", ()))
-    without = {
-        column: "no value in the training part" if column in empty else "constant in the training part"
-        for column, constant in zip(stream.columns, flat, strict=True)
-        if constant
-    }
-    study = Study(
-        columns=tuple(column for column in stream.columns if column not in without),
-        values=values[:, ~flat],
-        target=classes,
-        decision_ns=dataset.decision_ns[samples].numpy(),
-        end_ns=ends_with_embargo(dataset, labels, samples, described["embargo"]),
-        sample=evenly(len(samples), section.max_samples),
+    study, without = make_study(
+        dataset,
+        section,
+        embargo=described["embargo"],
         seed=described["select"]["seed"],
         jobs=jobs,
         device=described["device"],
-        tick=tick,
+        tick=ticker.advance,
     )
-    return study, without
+    with one_thread():
+        verdicts, dropped = run_steps(study, section.steps, ticker)
+    left_out = {**without, **dropped}
+    scores = combine(study.columns, verdicts, left_out)
+    chosen = [name for name in scores["column"][: section.top] if name not in left_out]
+    scores.insert(1, "selected", scores["column"].isin(chosen))
+    facts = {
+        "target": section.target or next(iter(dataset.targets)),
+        "training_samples": len(study.target),
+        "sampled": len(study.sample),
+        "columns": len(study.columns) + len(without),
+        "left_out": left_out,
+        "steps": {title: dict(verdict.facts) for title, (_, verdict) in verdicts.items()},
+        "messages": _messages(section, chosen, without, verdicts),
+        **described,
+    }
+    for line in facts["messages"]:
+        log.info("select: %s", line)
+    file = section.file.format(top=section.top)
+    write_text(folder / file, list_text(scores, ranking(verdicts), facts))
+    _write_tables(folder, scores, facts, verdicts)
+    return {"rows": len(chosen), "rows_in": facts["columns"], "file": file, **facts}
 
 
-def evenly(count: int, most: int) -> Ints:
-    """At most `most` of `count` positions: the first of each of equally long stretches."""
-    size = min(count, most)
-    return np.arange(size, dtype=np.int64) * count // max(size, 1)
+def _write_tables(folder: Path, scores: pd.DataFrame, facts: dict[str, Any], verdicts: Verdicts) -> None:
+    write_table(folder / "scores.parquet", pa.Table.from_pandas(scores, preserve_index=False))
+    for _, verdict in verdicts.values():
+        for name, content in verdict.tables.items():
+            write_table(folder / f"{name}.parquet", content)
+    write_json(folder / "selection.json", facts)
+    draw = {title: verdict.draw for title, (_, verdict) in verdicts.items() if verdict.draw is not None}
+    write_text(folder / "index.html", selection_page.write(scores, ranking(verdicts), facts, draw))
 
 
-def ends_with_embargo(dataset: Dataset, labels: Target, samples: torch.Tensor, embargo: int | str) -> Ints:
-    """[n] int64: end of each label plus the split's embargo; never, where one in bars runs past the last bar."""
-    ends = labels.t_end_ns[samples].numpy()
-    if isinstance(embargo, str):
-        return ends + parse_duration(embargo)
-    if embargo == 0:
-        return ends
-    stream = dataset.streams[dataset.manifest["decision_stream"]]
-    rows, symbols = stream.time_ns.numpy(), dataset.symbol_id[samples].numpy()
-    owners = np.zeros(len(rows)) if stream.symbol_id is None else stream.symbol_id.numpy()
-    made = np.full(len(ends), NEVER)
-    for symbol in np.unique(symbols):
-        own, times = symbols == symbol, rows[owners == symbol]
-        # Of bars that share the time, the last: the longer embargo.
-        place = np.searchsorted(times, ends[own], side="right") - 1 + embargo
-        made[own] = np.where(place < len(times), times[np.minimum(place, len(times) - 1)], NEVER)
-    return made
-
-
-def run_steps(
-    study: Study, steps: Sequence[SelectorSection], ticker: Ticker
-) -> tuple[dict[str, tuple[tuple[str, ...], Verdict]], dict[str, str]]:
+def run_steps(study: Study, steps: Sequence[SelectorSection], ticker: Ticker) -> tuple[Verdicts, dict[str, str]]:
     """What each step says of which columns, by its title, and the columns that were dropped, with the reason.
 
     Raises:
         InputError: a step drops every column that is left.
     """
-    verdicts: dict[str, tuple[tuple[str, ...], Verdict]] = {}
+    verdicts: Verdicts = {}
     dropped: dict[str, str] = {}
     for step in steps:
         ticker.advance(0, step.title)
@@ -236,14 +162,12 @@ def run_steps(
     return verdicts, dropped
 
 
-def ranking(verdicts: dict[str, tuple[tuple[str, ...], Verdict]]) -> list[str]:
+def ranking(verdicts: Verdicts) -> list[str]:
     """Titles of the steps that rank."""
     return [title for title, (_, verdict) in verdicts.items() if verdict.score is not None]
 
 
-def combine(
-    columns: Sequence[str], verdicts: dict[str, tuple[tuple[str, ...], Verdict]], left_out: dict[str, str]
-) -> pd.DataFrame:
+def combine(columns: Sequence[str], verdicts: Verdicts, left_out: dict[str, str]) -> pd.DataFrame:
     """Every column with its scores and ranks side by side, best first; what was left out is last, with the reason.
 
     A method's rank is among the columns that stayed, equal scores sharing their mean rank; columns are ordered by the
@@ -271,7 +195,7 @@ def _messages(
     section: SelectSection,
     chosen: Sequence[str],
     without: dict[str, str],
-    verdicts: dict[str, tuple[tuple[str, ...], Verdict]],
+    verdicts: Verdicts,
 ) -> list[str]:
     told = [f"left out: {_some(without)}"] if without else []
     told += [f"{title} drops {_some(verdict.dropped)}" for title, (_, verdict) in verdicts.items() if verdict.dropped]
@@ -288,15 +212,15 @@ def _some(columns: Any, shown: int = 5) -> str:
     return f"{len(columns)} column{'' if len(columns) == 1 else 's'}: {listed}{more}"
 
 
-def list_text(made: pd.DataFrame, chosen: Sequence[str], facts: dict[str, Any]) -> str:
+def list_text(scores: pd.DataFrame, methods: Sequence[str], facts: dict[str, Any]) -> str:
     """The list that `features.include` reads: a column per line, with its rank and scores as a comment."""
-    methods = [name.removesuffix("_rank") for name in made.columns if name.endswith("_rank") and name != "mean_rank"]
+    best = scores[scores["selected"]]
     lines = [
-        f"# {len(chosen)} of {facts['columns']} columns for {facts['target']}, by their mean rank over "
+        f"# {len(best)} of {facts['columns']} columns for {facts['target']}, by their mean rank over "
         f"{', '.join(methods)}; from {facts['training_samples']:,} training samples.",
         "# In a run file: features: {include: this file}",
     ]
-    for row in made[made["selected"]].to_dict("records"):
-        scores = ", ".join(f"{name} {row[name]:.6g}" for name in methods)
-        lines.append(f"{row['column']}  # {row['rank']}: mean rank {row['mean_rank']:.2f} ({scores})")
+    for row in best.to_dict("records"):
+        told = ", ".join(f"{name} {row[name]:.6g}" for name in methods)
+        lines.append(f"{row['column']}  # {row['rank']}: mean rank {row['mean_rank']:.2f} ({told})")
     return "\n".join(lines) + "\n"

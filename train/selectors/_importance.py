@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -29,11 +30,12 @@ def fit_and_permute(
     before, after = study.halves(later)
     classes = np.unique(study.target[before])
     target = np.searchsorted(classes, study.target).astype(np.int64)
-    model.fit(study.values[before], target[before])
+    with one_thread():
+        model.fit(study.values[before], target[before])
     # A forest adds up the trees of several threads in the order in which they finish.
     if "n_jobs" in model.get_params():
         model.set_params(n_jobs=1)
-    score = _score(len(classes))
+    score = _score(len(classes), study, repeats * len(study.columns))
     with parallel_config(backend="threading"):
         found = permutation_importance(
             model,
@@ -48,10 +50,13 @@ def fit_and_permute(
     return found.importances_mean, {**facts, "log_loss": round(-score(model, study.values[after], target[after]), 9)}
 
 
-def _score(classes: int) -> Callable[[Any, Any, Ints], float]:
+def _score(classes: int, study: Study, total: int) -> Callable[[Any, Any, Ints], float]:
     from sklearn.metrics import log_loss
 
+    calls = count()
+
     def score(model: Any, x: Any, target: Ints) -> float:
+        study.tick(0, f"{type(model).__name__}, permutation {next(calls):,} of {total:,}")
         with one_thread():
             probability = np.asarray(model.predict_proba(x), np.float64)
         probability /= probability.sum(1, keepdims=True)

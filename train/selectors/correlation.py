@@ -48,7 +48,7 @@ def judge(study: Study, config: Config) -> Verdict:
         dropped={names[place]: f"r = {matrix[place, head[place]]:.4f} with {names[head[place]]}" for place in pruned},
         tables={
             "correlation": pa.table({"column": names, **{name: matrix[:, p] for p, name in enumerate(names)}}),
-            "clusters": pa.table(
+            "correlation_clusters": pa.table(
                 {
                     "kept": pa.array([names[head[place]] for place in pruned], pa.string()),
                     "pruned": pa.array([names[place] for place in pruned], pa.string()),

@@ -39,6 +39,8 @@ def judge(study: Study, config: Config) -> Verdict:
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
+    if len(study.columns) == 1:
+        return Verdict(score=np.zeros(1))
     x = StandardScaler().fit_transform(study.values[study.sample].astype(np.float64)).clip(-WIDEST, WIDEST)
     model = LogisticRegression(C=config.inverse_penalty, max_iter=config.iterations)
     with warnings.catch_warnings(record=True) as told:
