@@ -1,8 +1,8 @@
-"""Logarithm, sine and cosine, element by element, with bits that depend on the value alone.
+"""Square root, logarithm, exponential, sine and cosine, element by element, with bits that depend on the value alone.
 
 A vectorised library picks another formula for the last few elements of an array, so that the same value gives other
 bits in another chunk. Here each element is computed by one scalar call of the C library. On CUDA torch's own kernels
-run: they treat every element alike.
+run: they treat every element alike. The square root is the nearest float64, which torch's on the CPU is not always.
 """
 
 from __future__ import annotations
@@ -15,13 +15,23 @@ from torch import Tensor
 from kernels._op import jit
 from kernels._spread import spread
 
-LOG, SIN, COS = 0, 1, 2
-_TORCH = {LOG: torch.log, SIN: torch.sin, COS: torch.cos}
+LOG, SIN, COS, EXP, SQRT = range(5)
+_TORCH = {LOG: torch.log, SIN: torch.sin, COS: torch.cos, EXP: torch.exp, SQRT: torch.sqrt}
 
 
 def log(x: Tensor) -> Tensor:
     """Return the natural logarithm of float64 `x`, any shape: -inf at 0, NaN below."""
     return _map(_require("log", x), LOG)
+
+
+def exp(x: Tensor) -> Tensor:
+    """Return e to the power of float64 `x`, any shape; infinity where that is beyond float64."""
+    return _map(_require("exp", x), EXP)
+
+
+def sqrt(x: Tensor) -> Tensor:
+    """Return the square root of float64 `x`, any shape: NaN below 0."""
+    return _map(_require("sqrt", x), SQRT)
 
 
 def sin(x: Tensor) -> Tensor:
@@ -46,6 +56,10 @@ def spec(x, function, out, start, stop):
     for i in range(start, stop):
         if function == LOG:
             out[i] = math.log(x[i])
+        elif function == EXP:
+            out[i] = math.exp(x[i])
+        elif function == SQRT:
+            out[i] = math.sqrt(x[i]) if x[i] >= 0.0 else math.nan
         elif function == SIN:
             out[i] = math.sin(x[i])
         else:

@@ -1,8 +1,8 @@
-"""Exponential and Wilder smoothing of columns, with TA-Lib's definition and its order of operations.
+"""Exponential and Wilder smoothing of columns, with TA-Lib's definition.
 
 NaN until `window` finite inputs were seen; the first value is their mean (summed in row order, then divided); then
-    ema     y = (x - y) * k + y            with k = 2 / (window + 1)
-    wilder  y = (y * (window - 1) + x) / window
+    ema     y = (x - y) * k + y                with k = 2 / (window + 1), TA-Lib's order of operations
+    wilder  y = (y * (window - 1) + x) * k     with k = 1 / window; TA-Lib divides: equal within rounding, and slower
 A row that is not finite gives NaN and leaves the state as it was. The state is float64 [3, C]: the number of finite
 inputs so far (at most `window`), the sum of those, the current value (0 before the first).
 
@@ -63,20 +63,25 @@ def _seed(x, window, state, y, column):
 
 
 @jit
-def _step(value, new, window, k, wilder):
-    return (value * (window - 1.0) + new) / window if wilder else (new - value) * k + value
+def _step(value, new, rest, k, wilder):
+    return (value * rest + new) * k if wilder else (new - value) * k + value
+
+
+@jit
+def _factor(window, wilder):
+    return 1.0 / window if wilder else 2.0 / (window + 1)
 
 
 @jit
 def spec(x, window, wilder, state, y, first_column, last_column):
     """Smooth columns [first_column, last_column) of x into y and move their state on, one column after the other."""
-    k = 2.0 / (window + 1)
+    k = _factor(window, wilder)
     for column in range(first_column, last_column):
         row = _seed(x, window, state, y, column)
         value = state[2, column]
         while row < x.shape[0]:
             while row < x.shape[0] and math.isfinite(x[row, column]):
-                value = _step(value, x[row, column], window, k, wilder)
+                value = _step(value, x[row, column], window - 1.0, k, wilder)
                 y[row, column] = value
                 row += 1
             if row < x.shape[0]:
@@ -88,7 +93,7 @@ def spec(x, window, wilder, state, y, first_column, last_column):
 @jit
 def _abreast(x, window, wilder, state, y, first_column, last_column):
     """The same with the columns side by side: a step waits for the one before, other columns fill the wait."""
-    k, begin, value = 2.0 / (window + 1), np.empty(x.shape[1], np.int64), np.empty(x.shape[1])
+    k, begin, value = _factor(window, wilder), np.empty(x.shape[1], np.int64), np.empty(x.shape[1])
     for column in range(first_column, last_column):
         begin[column] = _seed(x, window, state, y, column)
         value[column] = state[2, column]
@@ -97,7 +102,7 @@ def _abreast(x, window, wilder, state, y, first_column, last_column):
             if row < begin[column]:
                 continue
             if math.isfinite(x[row, column]):
-                value[column] = _step(value[column], x[row, column], window, k, wilder)
+                value[column] = _step(value[column], x[row, column], window - 1.0, k, wilder)
                 y[row, column] = value[column]
             else:
                 y[row, column] = math.nan

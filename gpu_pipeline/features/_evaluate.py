@@ -1,8 +1,11 @@
 """Evaluates one resolution's expressions over a chunk of its rows, state in and out.
 
-Equal expressions are computed once, and those with memory that differ only in their input share one kernel call over
-stacked columns. Every pointwise operation is exact (IEEE) or computed element by element, so that no bit depends on the
-chunk. Axes: B rows, C columns, F outputs.
+Equal expressions are computed once. On the CPU they run as tapes (`_tape.py`): all operations on a tile of rows, then
+the next tile. On CUDA operation after operation: those with memory that differ only in their input share one kernel
+call over stacked columns. `grouped=True` asks for that on the CPU too; the bits are the same. Every pointwise operation
+is exact (IEEE) or computed element by element, so that no bit depends on the chunk.
+
+Axes: B rows, C columns, F outputs.
 """
 
 from __future__ import annotations
@@ -16,8 +19,10 @@ import torch
 from torch import Tensor
 
 from gpu_pipeline.core.store import digest_of
+from gpu_pipeline.features._tape import Tapes
 from gpu_pipeline.features.expression import Expression
-from kernels import elementwise, recurrence, rolling
+from kernels import elementwise, loops, recurrence, rolling
+from kernels.loops import RowLoop
 
 State = dict[str, tuple[Tensor, ...]]
 
@@ -41,7 +46,8 @@ POINTWISE: Mapping[str, Callable[..., Tensor]] = {
     "div": torch.div,
     "neg": torch.neg,
     "abs": torch.abs,
-    "sqrt": torch.sqrt,
+    "sqrt": elementwise.sqrt,
+    "exp": elementwise.exp,
     "max": lambda a, b: torch.maximum(a, b) + 0.0,
     "min": lambda a, b: torch.minimum(a, b) + 0.0,
     "gt": _compare(torch.gt),
@@ -94,28 +100,25 @@ def _rolling(
     return y, tuple(after)
 
 
-def _fold_start(
-    columns: int, device: torch.device, function: Any, state: Any, outputs: int, *_: Any
+def _loop_start(
+    columns: int, device: torch.device, function: RowLoop, state: tuple[float, ...], *_: Any
 ) -> tuple[Tensor, ...]:
-    return tuple(torch.tensor(part, dtype=torch.float64, device=device) for part in state)
+    return torch.tensor(state, dtype=torch.float64, device=device), torch.zeros(1, dtype=torch.int64)
 
 
-def _fold(
-    x: Tensor, state: tuple[Tensor, ...], function: Any, start: Any, outputs: int, *parameters: Any
+def _loop(
+    x: Tensor, state: tuple[Tensor, ...], function: RowLoop, start: Any, outputs: int, *parameters: float
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    y, after = function(x, state, *parameters)
-    if y.shape != (len(x), outputs):
-        raise ValueError(
-            f"{function.__qualname__}: must return [{len(x)}, {outputs}] for these rows, got {list(y.shape)}"
-        )
-    return y, tuple(after)
+    p = torch.tensor(parameters, dtype=torch.float64, device=x.device)
+    y, after = loops.run(function, x.t().contiguous(), outputs, state[0], int(state[1]), p)
+    return y.t(), (after, state[1] + len(x))
 
 
 MEMORY: Mapping[str, Memory] = {
     "lag": Memory(_lag_start, _lag),
     "smooth": Memory(_smooth_start, _smooth),
     "rolling": Memory(_rolling_start, _rolling),
-    "fold": Memory(_fold_start, _fold),
+    "loop": Memory(_loop_start, _loop),
 }
 
 
@@ -140,7 +143,7 @@ class Program:
         fingerprint: changes with whatever makes an older state useless.
     """
 
-    def __init__(self, outputs: Mapping[str, Expression]) -> None:
+    def __init__(self, outputs: Mapping[str, Expression], *, grouped: bool = False) -> None:
         nodes = _collect(outputs.values())
         levels = _levels(nodes)
         self.names = tuple(outputs)
@@ -152,12 +155,16 @@ class Program:
         self._made: dict[torch.device, dict[str, Tensor]] = {}
         self._order = tuple(_schedule(nodes, levels))
         self._groups = tuple(step for step in self._order if isinstance(step, Group))
+        self._tapes = Tapes(nodes, self._outputs, self.warmup)
+        self._grouped = grouped
         groups = [[group.key, group.names, group.inputs] for group in self._groups]
         self.fingerprint = digest_of([self.names, self._outputs, groups])
 
     def start(self, device: torch.device) -> State:
         """The state before the first row."""
         state: State = {"rows": (torch.zeros(1, dtype=torch.int64, device=device),)}
+        if self._on_tape(device):
+            return state | {"tape": (self._tapes.start(),)}
         for group in self._groups:
             state[group.key] = MEMORY[group.kind].start(len(group.inputs), device, *group.parameters)
         return state
@@ -165,6 +172,17 @@ class Program:
     def step(self, columns: Mapping[str, Tensor], state: State) -> tuple[Tensor, State]:
         """Outputs [B, F] of a chunk of columns [B] (or [] where the same for all rows), and the state after it."""
         rows, device = len(columns["close"]), columns["close"].device
+        if self._on_tape(device):
+            out, tape = self._tapes.step(columns, rows, state["tape"][0], int(state["rows"][0]))
+            return out, {"rows": (state["rows"][0] + rows,), "tape": (tape,)}
+        return self._step_grouped(columns, rows, device, state)
+
+    def _on_tape(self, device: torch.device) -> bool:
+        return device.type == "cpu" and not self._grouped
+
+    def _step_grouped(
+        self, columns: Mapping[str, Tensor], rows: int, device: torch.device, state: State
+    ) -> tuple[Tensor, State]:
         values = {f"column({name!r})": column for name, column in columns.items()} | self._constants_on(device)
         after: State = {"rows": (state["rows"][0] + rows,)}
         for step in self._order:
@@ -197,7 +215,7 @@ def _stack(parts: list[Tensor], rows: int) -> Tensor:
 
 
 def _spread(group: Group, y: Tensor) -> Iterator[tuple[str, Tensor]]:
-    if group.kind == "fold":
+    if group.kind == "loop":
         return iter([(group.names[0], y)])
     return zip(group.names, y.t().contiguous().unbind(), strict=True)
 
@@ -243,7 +261,7 @@ def _schedule(nodes: Mapping[str, Expression], levels: Mapping[str, int]) -> Ite
 def _groups(nodes: list[Expression], level: int) -> Iterator[Group]:
     together: dict[str, list[Expression]] = {}
     for node in nodes:
-        own = node.name if node.kind == "fold" else ",".join(map(str, node.parameters))
+        own = node.name if node.kind == "loop" else ",".join(map(str, node.parameters))
         together.setdefault(f"{level}.{node.kind}({own})", []).append(node)
     for key, members in together.items():
         inputs = tuple(part.name for node in members for part in node.inputs)

@@ -119,7 +119,7 @@ class Engine:
                 keys, wanted = _keys(name, complete[name], base)
                 values, after[f"{name}/seen"] = _align(keys, values, wanted, state[f"{name}/seen"])
             parts.append(values)
-        return self._table(base, torch.cat(parts, dim=1)), after
+        return self._table(base, parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)), after
 
     def _own_rows(self, name: str, bars: Bars, state: State) -> tuple[Tensor, State]:
         """[R, F] of one resolution on its own rows."""

@@ -2,18 +2,19 @@
 
 A feature is a pure function of `Columns` and its parameters that returns named expressions. Nothing is computed here:
 the same graph is evaluated over a whole history, over chunks and over the next bar. An expression can look back
-(`lag`, `smooth`, `rolling`, `fold`) and never forward.
+(`lag`, `smooth`, `rolling`, `loop`) and never forward.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, TypeAlias
 
 from gpu_pipeline.core.errors import InputError, nearest
 from gpu_pipeline.core.schema import BAR_COLUMNS
+from kernels.loops import RowLoop
 from kernels.recurrence import KINDS
 from kernels.rolling import OPS
 
@@ -28,7 +29,7 @@ class Expression:
 
     Attributes:
         kind: what it does: column, constant, item, a pointwise operation, or one with memory.
-        parameters: plain values (and the function of a fold).
+        parameters: plain values (and the function of a loop).
         inputs: the expressions it is computed from.
         own_warmup: rows without a value that it adds to those of its inputs.
     """
@@ -164,6 +165,11 @@ def log(x: Expression) -> Expression:
     return _apply("log", x)
 
 
+def exp(x: Expression) -> Expression:
+    """Exponential."""
+    return _apply("exp", x)
+
+
 def sin(x: Expression) -> Expression:
     """Sine of radians."""
     return _apply("sin", x)
@@ -174,22 +180,24 @@ def cos(x: Expression) -> Expression:
     return _apply("cos", x)
 
 
-def fold(
-    function: Callable[..., Any],
+def loop(
+    function: RowLoop,
     inputs: tuple[Expression, ...],
-    state: tuple[Any, ...],
-    *parameters: float | str,
+    *parameters: float,
+    state: int | Sequence[float],
     outputs: int = 1,
     warmup: int = 0,
 ) -> tuple[Expression, ...]:
-    """A recurrence of one's own: `function(x [b, K], state, *parameters) -> (y [b, outputs], state)`.
+    """A recurrence of one's own: a row loop `function(x [K, n], y [outputs, n], state [S], seen, p)`.
 
-    `function` stands at a module's top level and must give the same numbers for any chunking; `state` holds the float64
-    numbers (or nested lists of them) before the first row, a tensor each; `warmup` is added to that of the inputs.
+    See kernels/loops.py. `state` holds the numbers before the first row, or says how many zeros there are; `parameters`
+    are what the loop gets as `p`; `warmup` rows without a value are added to those of the inputs. The loop sees every
+    row, those of its inputs' warm-up (NaN) too, and `seen` counts them.
     """
     if warmup < 0:
-        raise InputError(f"fold({function.__qualname__}): warmup must be 0 or more (value {warmup})")
-    node = Expression("fold", inputs, (function, state, outputs, *parameters), warmup)
+        raise InputError(f"loop({function.plain.__qualname__}): warmup must be 0 or more (value {warmup})")
+    begin = (0.0,) * state if isinstance(state, int) else tuple(float(value) for value in state)
+    node = Expression("loop", inputs, (function, begin, outputs, *map(float, parameters)), warmup)
     return tuple(Expression("item", (node,), (index,)) for index in range(outputs))
 
 
@@ -213,4 +221,4 @@ def _check(kind: str, op: str, allowed: tuple[str, ...], window: int, least: int
 
 
 def _show(value: Any) -> str:
-    return f"{value.__module__}.{value.__qualname__}" if callable(value) else repr(value)
+    return value.name if isinstance(value, RowLoop) else repr(value)

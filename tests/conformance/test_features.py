@@ -17,7 +17,8 @@ from gpu_pipeline.core.schema import Bars
 from gpu_pipeline.features import _audit, _feature, _state
 from gpu_pipeline.features._set import Choice, read_set
 from gpu_pipeline.features.engine import Engine
-from gpu_pipeline.features.expression import Columns, Expression, fold
+from gpu_pipeline.features.expression import Columns, Expression, loop
+from kernels.loops import RowLoop, row_loop
 from tests.features.factory import market, random_tape
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -139,29 +140,44 @@ def test_shipped_sets_pass_on_all_resolutions(name: str, tables: dict[str, Bars]
     assert not findings, show(findings)
 
 
-def peek(x: torch.Tensor, state: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-    return torch.cat((x[1:], x[-1:])), state
+@row_loop
+def peek(x, y, state, seen, p):  # type: ignore[no-untyped-def]
+    for row in range(x.shape[1]):
+        y[0, row] = x[0, min(row + 1, x.shape[1] - 1)]
 
 
-def chunk_mean(x: torch.Tensor, state: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-    return x - x.mean(), state
+@row_loop
+def chunk_mean(x, y, state, seen, p):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for row in range(x.shape[1]):
+        total += x[0, row]
+    for row in range(x.shape[1]):
+        y[0, row] = x[0, row] - total / x.shape[1]
 
 
-def running_peak(x: torch.Tensor, state: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-    y = torch.cummax(torch.cat((state[0][None], x)), dim=0).values
-    return y[1:], (y[-1],)
+@row_loop
+def running_peak(x, y, state, seen, p):  # type: ignore[no-untyped-def]
+    for row in range(x.shape[1]):
+        state[0] = max(state[0], x[0, row])
+        y[0, row] = state[0]
 
 
-def of_fold(name: str, function: object, warmup: int = 0) -> Choice:
+@row_loop
+def gap_of_three(x, y, state, seen, p):  # type: ignore[no-untyped-def]
+    for row in range(x.shape[1]):
+        y[0, row] = np.nan if seen + row < 3 else x[0, row]
+
+
+def of_loop(name: str, function: RowLoop, warmup: int = 0) -> Choice:
     def feature(bars: Columns) -> dict[str, Expression]:
-        return {name: fold(function, (bars.close,), ([0.0],), warmup=warmup)[0]}  # type: ignore[arg-type]
+        return {name: loop(function, (bars.close,), state=1, warmup=warmup)[0]}
 
     declared = _feature.Feature(name, feature)
     return Choice(declared, declared.config())
 
 
-def test_an_honest_fold_passes(tables: dict[str, Bars]) -> None:
-    engine = Engine([of_fold("peak", running_peak)], tuple(tables))
+def test_an_honest_loop_passes(tables: dict[str, Bars]) -> None:
+    engine = Engine([of_loop("peak", running_peak)], tuple(tables))
     findings = _audit.check_chunks(engine, tables, [100, 101, 900]) + _audit.check_future(engine, tables, 1000)
     assert not findings, show(findings)
     peak = _audit.run_whole(engine, tables).values[:, 0]
@@ -169,8 +185,8 @@ def test_an_honest_fold_passes(tables: dict[str, Bars]) -> None:
 
 
 @pytest.mark.parametrize(("function", "shifted"), [(peek, "leak"), (chunk_mean, "mean")])
-def test_a_fold_that_peeks_is_caught(function: object, shifted: str, tables: dict[str, Bars]) -> None:
-    engine = Engine([of_fold(shifted, function)], ("short",))
+def test_a_loop_that_peeks_is_caught(function: RowLoop, shifted: str, tables: dict[str, Bars]) -> None:
+    engine = Engine([of_loop(shifted, function)], ("short",))
     future = _audit.check_future(engine, {"short": tables["short"]}, 1000)
     assert {finding.check.split(" ")[0] for finding in future} == {"look-ahead"}
     assert any("cut off" in finding.check for finding in future)
@@ -178,13 +194,8 @@ def test_a_fold_that_peeks_is_caught(function: object, shifted: str, tables: dic
 
 
 def test_a_wrong_warmup_is_caught(tables: dict[str, Bars]) -> None:
-    found = _audit.check_warmup([of_fold("late", gap_of_three, warmup=1)], {"short": tables["short"]})
+    found = _audit.check_warmup([of_loop("late", gap_of_three, warmup=1)], {"short": tables["short"]})
     assert [str(finding) for finding in found] == ["warm-up: late_db_s: declares 1 rows, but row 1 has no value"]
-
-
-def gap_of_three(x: torch.Tensor, state: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-    row = torch.arange(len(x))[:, None] + state[0]
-    return torch.where(row < 3, torch.nan, x), (state[0] + len(x),)
 
 
 def test_a_negative_lag_is_refused() -> None:

@@ -9,7 +9,8 @@ import torch
 
 from gpu_pipeline.core.errors import InputError
 from gpu_pipeline.features._evaluate import Group, Program
-from gpu_pipeline.features.expression import Columns, Expression, fold, log, maximum, minimum, sqrt, where
+from gpu_pipeline.features.expression import Columns, Expression, log, loop, maximum, minimum, sqrt, where
+from kernels.loops import row_loop
 
 bars = Columns()
 CPU = torch.device("cpu")
@@ -30,6 +31,18 @@ def same(ours: list[float], wanted: list[float]) -> bool:
     return all(a == b or (a != a and b != b) for a, b in zip(ours, wanted, strict=True))
 
 
+@row_loop
+def itself(x, y, state, seen, p):  # type: ignore[no-untyped-def]
+    y[:] = x
+
+
+@row_loop
+def span(x, y, state, seen, p):  # type: ignore[no-untyped-def]
+    for row in range(x.shape[1]):
+        y[0, row] = x[0, row] - x[1, row]
+        y[1, row] = x[0, row] * p[0]
+
+
 @pytest.mark.parametrize(
     ("node", "rows"),
     [
@@ -40,7 +53,7 @@ def same(ours: list[float], wanted: list[float]) -> bool:
         ((bars.close - bars.close.lag(1)).smooth(14, "wilder"), 14),
         (maximum(bars.close.lag(5), bars.open.rolling(3, "max")).rolling(2, "sum"), 6),
         (where(bars.close > 1.0, bars.close.lag(2), 0.0), 2),
-        (fold(len, (bars.close.lag(1),), (), warmup=4)[0], 5),
+        (loop(itself, (bars.close.lag(1),), state=0, warmup=4)[0], 5),
     ],
 )
 def test_warmup_comes_from_the_graph(node: Expression, rows: int) -> None:
@@ -110,8 +123,8 @@ def test_what_looks_ahead_or_cannot_be_is_refused() -> None:
         bars.close.rolling(1, "std", ddof=1)
     with pytest.raises(InputError, match="smooth: no 'sma'; there are ema, wilder"):
         bars.close.smooth(5, "sma")
-    with pytest.raises(InputError, match=r"fold\(len\): warmup must be 0 or more"):
-        fold(len, (bars.close,), (), warmup=-1)
+    with pytest.raises(InputError, match=r"loop\(itself\): warmup must be 0 or more"):
+        loop(itself, (bars.close,), state=0, warmup=-1)
     with pytest.raises(InputError, match=r"bars\.closs: no such column; did you mean 'close'\?"):
         _ = bars.closs
     with pytest.raises(TypeError, match=r"has a value per row and no single truth"):
@@ -120,34 +133,15 @@ def test_what_looks_ahead_or_cannot_be_is_refused() -> None:
         bars.close + "5"
 
 
-def too_short(x: torch.Tensor, state: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-    return x[:1], state
-
-
-def test_a_fold_that_loses_rows_is_told_so() -> None:
-    with pytest.raises(ValueError, match=r"too_short: must return \[2, 1\] for these rows, got \[1, 1\]"):
-        evaluate(fold(too_short, (bars.close,), (0.0,))[0], close=column(1.0, 2.0))
-
-
-def span(
-    x: torch.Tensor, state: tuple[torch.Tensor, ...], scale: float
-) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-    return torch.stack((x[:, 0] - x[:, 1], x[:, 0] * scale), dim=1), state
-
-
-def test_a_fold_may_read_several_columns_and_give_several() -> None:
-    difference, scaled = fold(span, (bars.high, bars.low), (), 3.0, outputs=2)
+def test_a_loop_may_read_several_columns_and_give_several() -> None:
+    difference, scaled = loop(span, (bars.high, bars.low), 3.0, state=0, outputs=2)
     columns = {"high": column(5.0, 6.0), "low": column(1.0, 4.0)}
     assert evaluate(difference, **columns) == [4.0, 2.0]
     assert evaluate(scaled + difference.lag(0), **columns) == [19.0, 20.0]
 
 
-def itself(x: torch.Tensor, state: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-    return x, state
-
-
 def test_an_outputs_own_warmup_is_enforced_in_every_chunk() -> None:
-    program = Program({"a": fold(itself, (bars.close,), (), warmup=3)[0], "b": bars.close})
+    program = Program({"a": loop(itself, (bars.close,), state=0, warmup=3)[0], "b": bars.close})
     state, parts = program.start(CPU), []
     for value in range(6):
         values, state = program.step({"close": column(float(value))}, state)

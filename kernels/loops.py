@@ -1,0 +1,104 @@
+"""Row loops: recurrences that no shared kernel covers, written once as a plain function and run on every device.
+
+A row loop is `function(x, y, state, seen, p)`: it reads the rows x [K, n], writes y [O, n] and moves state [S] on; seen
+is the number of rows before the first of x, p [P] holds the parameters; all float64, seen int64. Nothing else is kept,
+so that any cutting of the rows into calls gives the same numbers. On the CPU numba compiles it without fastmath; on CUDA
+one thread walks the rows: right on every device, fast only where the CPU is; parallel forms are ops of their own.
+
+Axes: K inputs, O outputs, n rows, S numbers of state, P parameters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import numba
+import torch
+from numba.core import types
+from torch import Tensor
+
+from kernels._op import SIMULATED, launch, require
+
+_ROWS = types.Array(types.float64, 2, "C")
+_FLAT = types.Array(types.float64, 1, "C")
+SIGNATURE = types.void(_ROWS, _ROWS, _FLAT, types.int64, _FLAT)
+
+
+class RowLoop:
+    """A plain loop over rows, compiled when it is first used.
+
+    Attributes:
+        plain: the function as it is written: the definition.
+    """
+
+    def __init__(self, function: Callable[..., None]) -> None:
+        self.plain = function
+        self.__doc__ = function.__doc__
+
+    @property
+    def name(self) -> str:
+        """Where it is written, and a digest of what it does."""
+        code = self.plain.__code__
+        consts = tuple(part for part in code.co_consts if not hasattr(part, "co_code"))
+        digest = hashlib.sha256(repr((code.co_code, consts, code.co_names)).encode()).hexdigest()[:8]
+        return f"{self.plain.__module__}.{self.plain.__qualname__}@{digest}"
+
+    @cached_property
+    def compiled(self) -> Callable[..., None]:
+        """The CPU form; in the CUDA simulator the plain function."""
+        return self.plain if SIMULATED else numba.njit(SIGNATURE, nogil=True, cache=True)(self.plain)
+
+    @cached_property
+    def address(self) -> int:
+        """Where the machine code of the CPU form begins, for a caller that is compiled itself."""
+        result: Any = self.compiled.overloads[SIGNATURE.args]
+        return int(result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name))
+
+    @cached_property
+    def kernel(self) -> Any:
+        """The CUDA form: one thread."""
+        from numba import cuda
+
+        walk = self.plain if SIMULATED else numba.njit(nogil=True)(self.plain)
+
+        @cuda.jit
+        def kernel(x: Any, y: Any, state: Any, seen: Any, p: Any) -> None:
+            if cuda.grid(1) == 0:
+                walk(x, y, state, seen, p)
+
+        return kernel
+
+
+def row_loop(function: Callable[..., None]) -> RowLoop:
+    """Declare a row loop (a decorator). What it calls is marked `helper`."""
+    return RowLoop(function)
+
+
+def helper(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a plain function that row loops call, for whichever device calls it."""
+    return function if SIMULATED else numba.njit(nogil=True)(function)
+
+
+def run(loop: RowLoop, x: Tensor, outputs: int, state: Tensor, seen: int, p: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (y [outputs, n], state [S]) of a row loop over x [K, n].
+
+    Raises:
+        TypeError, ValueError: a tensor is not float64 of that shape.
+    """
+    x = require("row loop", "x", x, torch.float64, None, None)
+    state = require("row loop", "state", state, torch.float64, None)
+    p = require("row loop", "p", p, torch.float64, None)
+    y, after = x.new_empty(outputs, x.shape[1]), state.clone()
+    if not x.is_cuda:
+        loop.compiled(x.numpy(), y.numpy(), after.numpy(), seen, p.numpy())
+    elif x.shape[1]:
+        launch_loop(loop, x, y, after, seen, p)
+    return y, after
+
+
+def launch_loop(loop: RowLoop, x: Any, y: Any, state: Any, seen: int, p: Any) -> None:
+    """Run the CUDA form on tensors, or on arrays in the simulator; it moves `state` on in place."""
+    launch(loop.kernel, 1, 1, x, y, state, seen, p)
