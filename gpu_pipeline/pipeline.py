@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from gpu_pipeline.bars import _stage as bars_stage
+from gpu_pipeline.bars import _stage_from_bars as bars_of_bars
 from gpu_pipeline.book import _audit as book_audit
 from gpu_pipeline.book import _stage as book_stage
 from gpu_pipeline.core import plugins
@@ -209,7 +210,22 @@ def _seeded(section: Any, seed: int) -> Any:
 
 def _bars(this: Run) -> Output:
     source = this.outputs["ingest"]
-    write = partial(
+    write = _from_bars(this, source) if "bars" in this.config.ingest else _from_trades(this, source)
+    return this.stage("bars", this.config.section("bars"), {"ingest": source.key}, write)
+
+
+def _from_bars(this: Run, source: Output) -> Write:
+    return partial(
+        bars_of_bars.write,
+        config=this.config,
+        symbols=this.symbols(),
+        bars=lambda symbol: ingest_stage.load_bars(source.path, symbol, this.device),
+        trace=this.trace,
+    )
+
+
+def _from_trades(this: Run, source: Output) -> Write:
+    return partial(
         bars_stage.write,
         config=this.config,
         symbols=this.symbols(),
@@ -218,7 +234,6 @@ def _bars(this: Run) -> Output:
         device=this.device,
         trace=this.trace,
     )
-    return this.stage("bars", this.config.section("bars"), {"ingest": source.key}, write)
 
 
 def _book(this: Run) -> Output:

@@ -54,9 +54,10 @@ def plan(section: BarsSection) -> tuple[Chain, ...]:
     """
     base = _own_chain("short", section.plugin, section.options, suffix="")
     chains = [base, *_resolutions(base, section.resolutions)]
+    time = plugins.load("bars", "time")
+    anchor = {"anchor": section.options.anchor} if section.plugin.module is time.module else {}
     for step in section.time:
-        time = plugins.load("bars", "time")
-        chains.append(_own_chain(step, time, time.config.model_validate({"step": step}), suffix=""))
+        chains.append(_own_chain(step, time, time.config.model_validate({"step": step, **anchor}), suffix=""))
     names = [chain.resolution for chain in chains]
     twice = sorted({name for name in names if names.count(name) > 1})
     odd = [name for name in names if not re.fullmatch(r"[A-Za-z0-9_-]+", name)]
@@ -64,6 +65,8 @@ def plan(section: BarsSection) -> tuple[Chain, ...]:
         raise InputError(f"bars.resolutions: a name is made of letters, digits, _ and - (value '{odd[0]}'); rename it")
     if twice:
         raise InputError(f"bars: two resolutions are called '{twice[0]}' (short is the bar type itself); rename one")
+    if base.name in {chain.name for chain in chains[1:]}:
+        raise InputError(f"bars.time: bars {base.name} are the bar type itself; leave that step out")
     return tuple(chains)
 
 

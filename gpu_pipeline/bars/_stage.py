@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,18 +14,16 @@ import torch
 from gpu_pipeline.bars import _engine, _fold
 from gpu_pipeline.bars._account import Account
 from gpu_pipeline.bars._aggregate import to_bars
+from gpu_pipeline.bars._months import Month, Months, by_month
 from gpu_pipeline.bars._parts import FilePart, Read, TradeFile, join
 from gpu_pipeline.core.config import RunConfig
 from gpu_pipeline.core.errors import InputError, nearest
 from gpu_pipeline.core.schema import BAR_COLUMNS, TIME_COLUMNS, Bars, Symbol, Tensor, Trades
-from gpu_pipeline.core.store import TableFile, file_metadata, read_json, read_table, table_file, write_json
+from gpu_pipeline.core.store import file_metadata, read_json, read_table, write_json
 from gpu_pipeline.core.trace import Ticker, Trace
-from gpu_pipeline.core.units import month_of, parse_instant
 from kernels import bar_sums
 
-_INDEX = "resolutions.json"
-
-Month = tuple[int, int]
+INDEX = "resolutions.json"
 
 
 def write(
@@ -72,7 +70,7 @@ def write(
                     writer.end_file(file.month)
                 accounts[name] = writer.finish()
     folders = {chain.resolution: chain.name for chain in chains}
-    write_json(folder / _INDEX, folders)
+    write_json(folder / INDEX, folders)
     return {
         "rows_in": sum(account["input"]["trades"] for account in accounts.values()),
         "rows_out": sum(account["resolutions"]["short"]["bars"] for account in accounts.values()),
@@ -117,7 +115,7 @@ def load(folder: Path, symbol: Symbol, resolution: str, device: torch.device) ->
     Raises:
         InputError: no such resolution, no bars of the symbol, or a damaged file.
     """
-    folders = read_json(folder / _INDEX)
+    folders = read_json(folder / INDEX)
     if resolution not in folders:
         hint = nearest(resolution, folders)
         more = f"; did you mean '{hint}'?" if hint else ""
@@ -148,49 +146,12 @@ def _tensor(column: pa.ChunkedArray, name: str, device: torch.device) -> Tensor:
     return torch.from_numpy(values.to_numpy().copy()).to(device)
 
 
-class _Months:
-    """The monthly files of one resolution, written while its bars come."""
-
-    def __init__(self, folder: Path, symbol: Symbol, chain: _fold.Chain) -> None:
-        self._folder, self._symbol, self._chain = folder, symbol, chain
-        self._open = ExitStack()
-        self._file: TableFile | None = None
-        self.month: Month | None = None
-
-    def __enter__(self) -> _Months:
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._open.__exit__(*error)
-
-    def write(self, month: Month, bars: Bars) -> None:
-        """Adds bars to a month; the one before is finished."""
-        table = bars.to_arrow()
-        if self._file is None or month != self.month:
-            self._open.close()
-            self._file = self._open.enter_context(table_file(self._path(month), table.schema, self._metadata(bars)))
-            self.month = month
-        self._file.write(table)
-
-    def _path(self, month: Month) -> Path:
-        name = f"{self._symbol.name}_{month[0]:04}_{month[1]:02}_{self._chain.title}.parquet"
-        return self._folder / self._chain.name / name
-
-    def _metadata(self, bars: Bars) -> dict[str, str]:
-        return {
-            "symbol": json.dumps(self._symbol.to_json(), sort_keys=True),
-            "bars": self._chain.name,
-            "resolution": self._chain.resolution,
-            "has_side": json.dumps(bars.has_side),
-        }
-
-
 class _Writer:
     """Folds one symbol's chunks and writes what closes."""
 
     def __init__(self, folder: Path, symbol: Symbol, chains: Sequence[_fold.Chain], flush: bool) -> None:
         self.symbol, self.chains, self.flush = symbol, chains, flush
-        self.months = {chain.resolution: _Months(folder, symbol, chain) for chain in chains}
+        self.months = {chain.resolution: Months(folder, symbol, chain) for chain in chains}
         self.account = Account(symbol)
         self.state: dict[str, Tensor] = {}
         self._open = ExitStack()
@@ -242,24 +203,8 @@ class _Writer:
         self.account.take(sums, partial=partial)
         for chain in self.chains:
             bars = self._bars(sums[chain.resolution], chain, partial)
-            for own, part in [(month, bars)] if self.flush else _by_month(bars):
+            for own, part in [(month, bars)] if self.flush else by_month(bars):
                 self.months[chain.resolution].write(own, part)
 
     def _bars(self, sums: Tensor, chain: _fold.Chain, partial: bool) -> Bars:
         return to_bars(sums, self.symbol, chain.name, has_side=self.account.has_side, is_partial=partial)
-
-
-def _by_month(bars: Bars) -> Iterable[tuple[Month, Bars]]:
-    """The rows cut where the month of their close changes."""
-    start = 0
-    closes = bars.close_timestamp
-    while start < len(bars):
-        month = month_of(int(closes[start]))
-        stop = int(torch.searchsorted(closes, _next_month_ns(month)))
-        yield month, bars.select(slice(start, stop))
-        start = stop
-
-
-def _next_month_ns(month: Month) -> int:
-    year, number = (month[0] + 1, 1) if month[1] == 12 else (month[0], month[1] + 1)
-    return parse_instant(f"{year:04}-{number:02}-01")

@@ -1,17 +1,19 @@
 """Time bars: left-closed buckets [t, t + step), anchored at 00:00 UTC; the last of a day is cut short at midnight.
 
 A bar is stamped with its bucket, not with its trades. Buckets without trades are absent, or with `empty: true` bars of
-no volume at the previous close. A bar is complete once a trade of a later bucket was seen.
+no volume at the previous close. A bar is complete once a trade of a later bucket was seen. Of bars made by others they
+are complete when the last of their bars ends, and `anchor: session` counts from the session's open to its close.
 """
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from pydantic import Field, model_validator
 
 from gpu_pipeline.core.config import Step
+from gpu_pipeline.core.errors import InputError
 from gpu_pipeline.core.plugins import Options
 from gpu_pipeline.core.schema import Tensor, Trades
 from gpu_pipeline.core.units import DAY_NS, parse_duration
@@ -27,10 +29,13 @@ class Config(Options):
     Attributes:
         step: duration of a bar, at most one day.
         empty: whether buckets without trades become bars.
+        anchor: buckets are counted from 00:00 UTC of each `day`, or from the open of each `session` of the symbol
+            (bars made by others only).
     """
 
     step: Step = Field(examples=["1min"])
     empty: bool = False
+    anchor: Literal["day", "session"] = "day"
 
     @model_validator(mode="after")
     def _within_a_day(self) -> Self:
@@ -40,7 +45,13 @@ class Config(Options):
 
 
 def step(trades: Trades, config: Config, state: dict[str, Tensor] | None) -> tuple[Tensor, dict[str, Tensor]]:
-    """Where bars end in a chunk of trades; the state is the start of the open bucket."""
+    """Where bars end in a chunk of trades; the state is the start of the open bucket.
+
+    Raises:
+        InputError: buckets of trades that are anchored at sessions.
+    """
+    if config.anchor != "day":
+        raise InputError("bars.anchor: time bars of trades are anchored at 00:00 UTC of each day; write anchor: day")
     bucket = state["bucket"] if state else torch.full((1,), NO_BUCKET, dtype=torch.int64, device=trades.device)
     ends, _, bucket = time_ends(trades.time_ns, parse_duration(config.step), bucket)
     return ends, {"bucket": bucket}

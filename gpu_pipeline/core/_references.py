@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gpu_pipeline.core.errors import Problem, nearest
+from gpu_pipeline.core.units import parse_duration
 
 if TYPE_CHECKING:
-    from gpu_pipeline.core.config import RunConfig
+    from gpu_pipeline.core.config import BarsSection, RunConfig
 
 
 def check_references(config: RunConfig, file: str) -> list[Problem]:
@@ -43,7 +44,7 @@ def _check_trades(config: RunConfig, file: str) -> list[Problem]:
         return []
     if "bars" not in config.ingest:
         near = nearest("trades", config.ingest)
-        rule = "bars are made of the stream 'trades' (or 'bars', made by others), which is not there"
+        rule = "bars are made of the stream 'bars' (of others), or else of the stream 'trades', which is not there"
         return [] if "trades" in config.ingest else [Problem("ingest", "", rule, near, file=file)]
     problems = []
     if "trades" in config.ingest:
@@ -53,7 +54,23 @@ def _check_trades(config: RunConfig, file: str) -> list[Problem]:
         problems.append(Problem("bars", "type", rule, config.bars.type, "time", file))
     if config.engine is not None:
         problems.append(Problem("engine", "name", "bars of the stream 'bars' are made in one process", file=file))
-    return problems
+    return problems + _check_steps(config, config.bars, file)
+
+
+def _check_steps(config: RunConfig, section: BarsSection, file: str) -> list[Problem]:
+    """Time bars are made of whole bars of others."""
+    own = getattr(config.ingest["bars"].options, "step", None)
+    steps = {
+        "step": getattr(section.options, "step", own),
+        **{f"time.{at}": step for at, step in enumerate(section.time)},
+    }
+    if own is None:
+        return []
+    return [
+        Problem("bars", key, f"must be a multiple of ingest.bars.step ({own})", step, file=file)
+        for key, step in steps.items()
+        if parse_duration(step) % parse_duration(own)
+    ]
 
 
 def _check_targets(config: RunConfig, file: str) -> list[Problem]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gpu_pipeline.bars import _fold, _stage
+from gpu_pipeline.bars import _fold, _months, _stage
 from gpu_pipeline.bars._account import Account
 from gpu_pipeline.bars._make import make_resolutions
 from gpu_pipeline.core import store
@@ -242,7 +242,7 @@ def test_many_years_of_rows_are_cut_at_each_month():
     days = [day * 3 * DAY for day in range(count)]
     trades = trades_of(BTC, days, [10**6] * count, [10**6] * count, [True] * count)
     bars = make_resolutions(trades, threshold=1, resolutions={})["short"]
-    parts = list(_stage._by_month(bars))
+    parts = list(_months.by_month(bars))
     moments = bars.to_pandas()["close_timestamp"]
     expected = [(key, len(list(rows))) for key, rows in itertools.groupby((t.year, t.month) for t in moments)]
     assert [(month, len(part)) for month, part in parts] == expected
