@@ -119,7 +119,7 @@ class Server:
 
         try:
             yield
-        except (adbc.Error, OSError) as error:
+        except (adbc.Error, OSError, pa.ArrowException) as error:
             # The driver's own error may hold the URI, and a traceback would show it.
             raise self._problem(error) from None
 

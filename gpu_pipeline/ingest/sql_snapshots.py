@@ -6,8 +6,8 @@ so that no time steps back; a row is named by its day and its place in that orde
 Times are timestamps (without a zone: UTC) or whole numbers in ms, us or ns; PostgreSQL's own protocol carries no more
 than microseconds. Prices and quantities are floats, whole numbers or NUMERIC, which is taken exactly.
 
-Memory holds one record batch of about 16 MiB, and what a snapshot adds to it. GreptimeDB and QuestDB answer no COPY:
-with `use_copy: false` the answer to a query arrives whole, and `query_step` says how much that is.
+Memory holds a few copies of one record batch of about 16 MiB, however long the table is. GreptimeDB and QuestDB answer
+no COPY: with `use_copy: false` the answer to a query arrives whole, and `query_step` says how much that is.
 
 A rerun takes what was read before as unchanged while the table has as many rows from `start` to `end`, and the same
 first and last time and smallest and largest price and quantity. A row that was changed in place may leave all of these
