@@ -284,6 +284,12 @@ def _load_bars(this: Run) -> Callable[[Symbol, str], Any]:
     return lambda symbol, resolution: bars_stage.load(source.path, symbol, resolution, this.device)
 
 
+def _load_prices(this: Run, symbol: Symbol) -> Iterator[Trades]:
+    """Times, prices and quantities of a symbol's trades, in chunks."""
+    for file in ingest_stage.trade_files(this.outputs["ingest"].path, symbol):
+        yield from read_file(file, symbol, this.device, ("time_ns", "price_ticks", "quantity_lots"))
+
+
 def _features(this: Run) -> Output:
     config = {"features": _feature_set(this.config), "device": this.device.type}
     write = partial(
@@ -323,7 +329,8 @@ def _dataset(this: Run) -> Output:
     outputs, device = this.outputs, this.device
     shards = dataset_stage.sharded(this.config)
     section = {"dataset": this.config.section("dataset"), "device": device.type, "shards": shards}
-    inputs = {str(name): outputs[name].key for name in ("features", "labels", "book") if name in outputs}
+    of_trades = ("ingest",) if dataset_stage.needs_trades(this.config) else ()
+    inputs = {name: outputs[name].key for name in ("features", "labels", "book", *of_trades) if name in outputs}
     write = partial(
         dataset_stage.write,
         config=this.config,
@@ -331,6 +338,7 @@ def _dataset(this: Run) -> Output:
         features=lambda symbol: features_stage.load(outputs["features"].path, symbol, device),
         labels=lambda symbol, name: labels_stage.load(outputs["labels"].path, symbol, name, device),
         depth=lambda symbol: book_stage.load(outputs["book"].path, symbol, device),
+        trades=partial(_load_prices, this),
         device=device,
         trace=this.trace,
     )

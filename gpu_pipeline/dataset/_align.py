@@ -50,7 +50,8 @@ def aligned_rows(name: str, section: StreamSection, parts: Sequence[Depth]) -> R
             here[:, number] = inside & has_touch(part)[row]
             filled[:, number] = here[:, number] & part.filled[row]
             known_ns = torch.where(inside, torch.maximum(known_ns, part.known_ns[row]), known_ns)
-        values[..., number] = book_values(depth, here[:, number], section.price).reshape(-1, levels, len(CHANNELS))
+        made = book_values(depth, here[:, number], section.price, section.quantity)
+        values[..., number] = made.reshape(-1, levels, len(CHANNELS))
     barred = {REFERENCE_MISSING: ~here[:, place], TOO_FEW: here.sum(1) < least}
     return checked(
         Rows(
@@ -68,6 +69,7 @@ def aligned_rows(name: str, section: StreamSection, parts: Sequence[Depth]) -> R
             barred=barred,
             filled=filled.sum(1),
             missing_cells=dict(zip(assets, (~here).sum(0).tolist(), strict=True)),
+            cadence_ns=_cadence(name, grid),
         )
     )
 

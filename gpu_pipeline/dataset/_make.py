@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gpu_pipeline.core.config import DatasetSection, RunConfig
+from gpu_pipeline.core.config import DatasetSection, RunConfig, StreamSection
 from gpu_pipeline.core.errors import InputError
-from gpu_pipeline.core.schema import Depth, Features, Labels, Symbol
-from gpu_pipeline.core.units import parse_duration
-from gpu_pipeline.dataset._adaptive import KeptLevels, fit_levels, keep_levels
-from gpu_pipeline.dataset._align import aligned_rows, least_of, reference_of
-from gpu_pipeline.dataset.model_input import Fitted, fit, model_input
+from gpu_pipeline.core.schema import Depth, Features, Labels, Symbol, Trades
+from gpu_pipeline.dataset._adaptive import fit_levels, keep_levels
+from gpu_pipeline.dataset._align import aligned_rows
+from gpu_pipeline.dataset._daily import daily_rows, read_days
+from gpu_pipeline.dataset._describe import describe
+from gpu_pipeline.dataset._normalise import fit_rows
+from gpu_pipeline.dataset.model_input import Fitted, model_input
 from gpu_pipeline.dataset.samples import (
     RowLabels,
     Samples,
     average_uniqueness,
     find_samples,
     pool_labels,
-    same_bars,
     sample_times,
 )
 from gpu_pipeline.dataset.streams import Rows, book_rows, feature_rows
@@ -33,11 +34,19 @@ CHUNK_ROWS = 1 << 18
 
 @dataclass(frozen=True)
 class Sources:
-    """Where a dataset's rows come from, one call per symbol."""
+    """Where a dataset's rows come from, one call per symbol.
+
+    Attributes:
+        features: feature columns beside the bars.
+        labels: one named label.
+        depth: the depth tensor.
+        trades: trades in chunks, of which days are told; None where there are none.
+    """
 
     features: Callable[[Symbol], Features]
     labels: Callable[[Symbol, str], Labels]
     depth: Callable[[Symbol], Depth]
+    trades: Callable[[Symbol], Iterator[Trades]] | None = None
 
 
 def make_dataset(config: RunConfig, symbols: Sequence[Symbol], sources: Sources) -> tuple[Dataset, dict[str, Fitted]]:
@@ -65,8 +74,7 @@ def make_dataset(config: RunConfig, symbols: Sequence[Symbol], sources: Sources)
         spans[rows.name] = training_spans(samples.index[parts["train"], s], samples.symbol_id[parts["train"]], rows)
         levels[rows.name] = fit_levels(rows, spans[rows.name])
         streams[s] = rows = keep_levels(rows, levels[rows.name])
-        training = torch.cat([rows.values[lo:hi] for lo, hi in spans[rows.name]])
-        fitted[rows.name] = fit(rows.columns, training, section.scaler)
+        fitted[rows.name] = fit_rows(rows, spans[rows.name], section.scaler)
     dataset = _assemble(section, symbols, streams, decision, samples, labels, targets, parts)
     counts = {
         "dropped": samples.dropped,
@@ -75,11 +83,7 @@ def make_dataset(config: RunConfig, symbols: Sequence[Symbol], sources: Sources)
         "dropped_with_absent_class": left_out,
     }
     described = {
-        rows.name: {
-            **_describe(rows, fitted[rows.name], spans[rows.name], decision),
-            **_describe_book(rows, levels[rows.name]),
-        }
-        for rows in streams
+        rows.name: describe(rows, fitted[rows.name], levels[rows.name], spans[rows.name], decision) for rows in streams
     }
     manifest = _manifest(dataset, decision, labels, counts, described)
     inputs = {rows.name: _stream_data(rows, fitted[rows.name]) for rows in streams}
@@ -101,11 +105,29 @@ def _read_streams(
     for name, stream in section.streams.items():
         if stream.from_ == "features":
             rows.append(feature_rows(name, stream, features, listed))
+        elif stream.from_ == "daily":
+            rows.append(_daily(name, stream, by_name, sources, features))
         elif shown[name]:
             rows.append(aligned_rows(name, stream, [depth[asset] for asset in shown[name]]))
         else:
             rows.append(book_rows(name, stream, [depth[symbol] for symbol in by_name]))
     return rows
+
+
+def _daily(
+    name: str,
+    stream: StreamSection,
+    symbols: Mapping[str, Symbol],
+    sources: Sources,
+    features: Sequence[Features],
+) -> Rows:
+    if sources.trades is None:
+        raise InputError(f"dataset.streams.{name}: days are told by trades, and there are none; leave the stream out")
+    chosen = [symbols[asset] for asset in stream.assets_among(list(symbols)) or symbols]
+    device = features[0].time_ns.device
+    days = [read_days(symbol, sources.trades(symbol), stream, device) for symbol in chosen]
+    reached_ns = max((int(part.known_ns[-1]) for part in features if len(part)), default=-1)
+    return daily_rows(name, stream, days, reached_ns)
 
 
 def training_spans(last: Tensor, symbol_id: Tensor, rows: Rows) -> list[tuple[int, int]]:
@@ -209,37 +231,6 @@ def _stream_data(rows: Rows, fitted: Fitted) -> StreamData:
     for start in range(0, len(rows), CHUNK_ROWS):
         values[start : start + CHUNK_ROWS] = model_input(rows.values[start : start + CHUNK_ROWS], fitted)
     return StreamData(values, rows.section.window, rows.columns, rows.time_ns, rows.known_ns, rows.symbol_id)
-
-
-def _describe(rows: Rows, fitted: Fitted, spans: Sequence[tuple[int, int]], decision: Rows) -> dict[str, Any]:
-    return {
-        "from": rows.section.from_,
-        "window": rows.section.window,
-        "latency_ns": parse_duration(rows.section.latency),
-        "same_bars": same_bars(rows, decision),
-        "columns": list(rows.columns),
-        "rows": len(rows),
-        "warmup_rows": sum(first - offset for first, offset in zip(rows.first, rows.offsets[:-1], strict=True)),
-        "missing_rows": int(rows.missing.sum()),
-        "training_rows": sum(hi - lo for lo, hi in spans),
-        "dropped_levels": list(rows.dropped_levels),
-        "imputed_columns": list(fitted.imputed),
-        "zero_spread_columns": list(fitted.zero_spread),
-    }
-
-
-def _describe_book(rows: Rows, levels: KeptLevels | None) -> dict[str, Any]:
-    """What only a stream with such keys has."""
-    said: dict[str, Any] = {"levels": levels.to_json()} if levels else {}
-    if rows.section.partial_fill_threshold is not None:
-        said["partial_fill_threshold"] = rows.section.partial_fill_threshold
-    if rows.assets and rows.filled is not None:
-        said["assets"] = list(rows.assets)
-        said["reference"] = rows.assets[reference_of(rows.name, rows.section, rows.assets)]
-        said["min_assets_required"] = least_of(rows.name, rows.section, rows.assets)
-        said["missing_cells"] = dict(rows.missing_cells)
-        said["filled_cells"] = int(rows.filled.sum())
-    return said
 
 
 def _manifest(

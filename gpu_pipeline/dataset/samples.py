@@ -116,6 +116,7 @@ def find_samples(streams: Sequence[Rows], decision: Rows, label: RowLabels) -> S
         "short_feature_not_finite": decision.ready,
         "nothing_known_yet": (last >= 0).all(1),
         "window_not_full": torch.stack(full).all(0),
+        "book_ended": _goes_on(streams, last, decision),
         **_assets_present(streams, last),
         "book_row_missing": torch.stack(present).all(0),
         **_little_filled(streams, last),
@@ -169,6 +170,16 @@ def _in_window(numbers: Tensor, stream: Rows, last: Tensor) -> Tensor:
     return total[(last + 1).clamp(min=0)] - total[(last - stream.section.window + 1).clamp(min=0)]
 
 
+def _goes_on(streams: Sequence[Rows], last: Tensor, decision: Rows) -> Tensor:
+    """Decisions at most a cadence after the last book row they know: a later one would see a book that has ended."""
+    holds = torch.ones_like(last[:, 0], dtype=torch.bool)
+    for s, stream in enumerate(streams):
+        if stream.cadence_ns is not None:
+            waited = decision.known_ns - stream.known_ns[last[:, s].clamp(min=0)]
+            holds &= (last[:, s] < 0) | (waited <= stream.cadence_ns)
+    return holds
+
+
 def _assets_present(streams: Sequence[Rows], last: Tensor) -> dict[str, Tensor]:
     """Reason -> windows without such a row, where streams show several assets."""
     found: dict[str, Tensor] = {}
@@ -200,6 +211,7 @@ def _way_out(dropped: Mapping[str, int]) -> str:
         "short_feature_not_finite": "use more data, shorter feature windows, or drop the feature that is never finite",
         "nothing_known_yet": "check that the streams cover the same time",
         "window_not_full": "use more data or a shorter window",
+        "book_ended": "give book files that reach as far as the trades",
         "book_row_missing": "use a longer book.max_gap",
         "reference_missing": "use a longer book.max_gap or another reference asset",
         "too_few_assets": "lower min_assets_required, leave an asset out, or use a longer book.max_gap",

@@ -1,12 +1,10 @@
 """Streams before they are model input: rows of all symbols in float64, with what may stand in a window.
 
-A stream has one row per bar (`from: features`) or per grid time (`from: book`); the rows of one symbol follow those of
-the one before. `first` leaves out the leading rows in which a short-bar feature is still warming up: they show no
-market, so no window reaches back into them. Later values that are not finite are imputed. A missing book row (older
-than its `max_gap`, or without a touch on both sides) stands in no window at all (DESIGN 4.5).
-
-Levels of a book need no normalisation of their own: every level, side and asset is a column, and the scaler centres and
-scales each column by its training rows.
+A stream has one row per bar (`from: features`), per grid time (`from: book`) or per day (`from: daily`, see `_daily`);
+the rows of one symbol follow those of the one before. `first` leaves out the leading rows in which a short-bar feature
+is still warming up: they show no market, so no window reaches back into them. Later values that are not finite are
+imputed. A missing book row (older than its `max_gap`, or without a touch on both sides) stands in no window at all
+(DESIGN 4.5).
 """
 
 from __future__ import annotations
@@ -47,7 +45,8 @@ class Rows:
         assets: A names where a row shows several assets and belongs to all symbols (one offset); else empty.
         barred: reason -> [R] bool, what `missing` consists of where a row shows several assets.
         filled: [R] int64 cells of the row that are older than the cadence; None where it has no book.
-        missing_cells: asset -> missing cells, where a row shows several assets.
+        missing_cells: asset -> missing cells, where a row shows several assets; days without trades, where it is a day.
+        cadence_ns: distance of the grid times of a book; None elsewhere, and where there is only one.
     """
 
     name: str
@@ -65,6 +64,7 @@ class Rows:
     barred: Mapping[str, Tensor] = field(default_factory=dict)
     filled: Tensor | None = None
     missing_cells: Mapping[str, int] = field(default_factory=dict)
+    cadence_ns: int | None = None
 
     def __len__(self) -> int:
         return len(self.time_ns)
@@ -128,7 +128,9 @@ def book_rows(name: str, section: StreamSection, parts: Sequence[Depth]) -> Rows
     """
     levels = levels_of(name, parts)
     present = [has_touch(part) for part in parts]
-    values = [book_values(part.depth, here, section.price) for part, here in zip(parts, present, strict=True)]
+    shown = zip(parts, present, strict=True)
+    values = [book_values(part.depth, here, section.price, section.quantity) for part, here in shown]
+    steps = torch.cat([part.time_ns[:2].diff() for part in parts])
     offsets, here = _offsets(parts), torch.cat(present)
     return checked(
         Rows(
@@ -143,6 +145,7 @@ def book_rows(name: str, section: StreamSection, parts: Sequence[Depth]) -> Rows
             missing=~here,
             ready=here,
             filled=(torch.cat([part.filled for part in parts]) & here).to(torch.int64),
+            cadence_ns=int(steps[0]) if len(steps) else None,
         )
     )
 
@@ -161,16 +164,18 @@ def levels_of(name: str, parts: Sequence[Depth]) -> int:
     return levels.pop()
 
 
-def book_values(depth: Tensor, present: Tensor, price: str) -> Tensor:
+def book_values(depth: Tensor, present: Tensor, price: str, quantity: str = "log") -> Tensor:
     """A depth tensor as model columns: [T, L*4] float64.
 
     Prices become signed distances to the mid (best bid + best ask) / 2, in ticks, or in basis points of the mid;
-    quantities become log(1 + lots). Where the row is missing prices are NaN (imputed later) and quantities 0.
+    quantities become log(1 + lots), or stay lots. Where the row is missing prices are NaN (imputed later) and
+    quantities 0.
 
     Args:
         depth: [T, L, 4] float64 in ticks and lots.
         present: [T] bool.
         price: `ticks` or `bps`.
+        quantity: `log` or `lots`.
     """
     mid = ((depth[:, 0, 0] + depth[:, 0, 2]) / 2)[:, None]
     made = torch.empty_like(depth)
@@ -181,7 +186,7 @@ def book_values(depth: Tensor, present: Tensor, price: str) -> Tensor:
         )
     for channel in (1, 3):
         lots = depth[:, :, channel].masked_fill(~present[:, None], 0.0)
-        made[:, :, channel] = elementwise.log(1.0 + lots)
+        made[:, :, channel] = elementwise.log(1.0 + lots) if quantity == "log" else lots
     return made.flatten(1)
 
 

@@ -95,6 +95,7 @@ def market(names: tuple[str, ...] = ("AAA",), rows: int = 400, **options: Any) -
         features=made,
         labels={"up": {name: labels(part) for name, part in made.items()}},
         depth={name: depth(name, int(part.time_ns[-1]), seed=k) for k, (name, part) in enumerate(made.items())},
+        trades={},
     )
 
 
@@ -124,6 +125,7 @@ def write(folder: Path, source: SimpleNamespace, run: RunConfig, key: str = "key
             lambda one: source.features[one.name],
             lambda one, name: source.labels[name][one.name],
             lambda one: source.depth[one.name],
+            lambda one: iter(source.trades[one.name]),
             CPU,
             Trace(),
         )

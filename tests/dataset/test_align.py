@@ -164,6 +164,8 @@ def plain_reason(close, at, place, least, window, quarters):
         return "nothing_known_yet"
     if len(known) < window:
         return "window_not_full"
+    if len(grid) > 1 and close - known[-1] > 10:
+        return "book_ended"
     seen = [[cells.get(time, "x") for cells in at] for time in known[-window:]]
     if any(row[place] in "xh" for row in seen):
         return "reference_missing"

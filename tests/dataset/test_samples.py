@@ -60,9 +60,9 @@ def test_a_second_stream_of_the_same_bars_sees_the_decision_bar_unless_it_is_lat
     assert found == [plain_last_known(known, time) for time in made.known_ns.tolist()]
 
 
-def sample_tables(rows=60):
+def sample_tables(rows=60, shorter_s=0):
     made = features("AAA", rows, warmup=5)
-    return made, labels(made), depth("AAA", int(made.time_ns[-1]))
+    return made, labels(made), depth("AAA", int(made.time_ns[-1]) - shorter_s * S)
 
 
 def found_samples(made, label, book):
@@ -85,6 +85,7 @@ def plain_eligible(made, label, book, present):
             "short_feature_not_finite": bool(finite[row]),
             "nothing_known_yet": last >= 0,
             "window_not_full": full,
+            "book_ended": int(made.known_ns[row]) - int(book.known_ns[last]) <= 7 * S,
             "book_row_missing": all(present[max(0, last - BOOK.window + 1) : last + 1]),
         }
         reasons.append(next((reason for reason, holds in checks.items() if not holds), None))
@@ -92,7 +93,7 @@ def plain_eligible(made, label, book, present):
 
 
 def test_reasons_against_a_plain_loop():
-    made, label, book = sample_tables()
+    made, label, book = sample_tables(shorter_s=220)
     values = made.values.clone()
     values[30, 0] = float("nan")
     values[35, 2] = float("nan")

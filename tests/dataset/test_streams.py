@@ -27,6 +27,13 @@ def test_book_columns_by_hand():
     np.testing.assert_array_equal(bps[[1, 3, 5, 7]], book_values(row, here, "ticks")[0][[1, 3, 5, 7]])
 
 
+def test_quantities_stay_lots_where_that_is_asked_for():
+    row = torch.tensor([[[99, 7, 101, 1], [97, 0, 105, 20]]], dtype=torch.float64).repeat(2, 1, 1)
+    plain = book_values(row, torch.tensor([True, False]), "ticks", "lots")
+    assert plain[0].tolist() == [-1, 7, 1, 1, -3, 0, 5, 20]
+    assert plain[1, [1, 3, 5, 7]].tolist() == [0, 0, 0, 0]
+
+
 def test_a_missing_book_row_has_no_prices_and_no_quantity():
     gone = book_values(torch.full((1, 2, 4), 5.0, dtype=torch.float64), torch.tensor([False]), "ticks")
     assert gone[0, [0, 2, 4, 6]].isnan().all() and (gone[0, [1, 3, 5, 7]] == 0).all()
