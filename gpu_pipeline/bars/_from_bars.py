@@ -134,6 +134,8 @@ def _with_empty(made: Bars, open_start: int, last: Bars | None, grid: Grid) -> B
     known = _joined(last, made)
     if not len(known):
         return made
+    if bool((known.num_ticks >= 0).any()):
+        raise InputError("bars.empty: empty bars are made of trades, or of bars without trade counts; leave it out")
     first, stop = int(known.open_timestamp[0]), max(open_start, int(known.open_timestamp[-1]))
     start, end = (edge.to(made.device) for edge in grid.between(first, stop))
     free = ~torch.isin(start, torch.cat((known.open_timestamp, known.open_timestamp.new_tensor([open_start]))))

@@ -10,18 +10,19 @@ from typing import Any
 
 import torch
 
-from gpu_pipeline.bars import _fold
+from gpu_pipeline.bars import _fold, _from_bars
 from gpu_pipeline.bars._account import Account
 from gpu_pipeline.bars._aggregate import to_bars
 from gpu_pipeline.core.errors import InputError
 from gpu_pipeline.core.schema import Bars, Symbol, Tensor, Trades
 
 
-def make_bars(trades: Trades | Iterable[Trades], type: str = "dollar", **options: Any) -> Bars:
+def make_bars(trades: Trades | Iterable[Trades] | Bars, type: str = "dollar", **options: Any) -> Bars:
     """Complete bars of trades; the open rest is `.partial`, one table of trades stays reachable as `.source`.
 
     Args:
-        trades: one table, or consecutive pieces of one symbol; an iterator's are let go one by one.
+        trades: one table, or consecutive pieces of one symbol; an iterator's are let go one by one. Bars made by others
+            give longer time bars.
         type: a bar type (`gpu-pipeline list bars`), or a dotted path to a module.
         options: the bar type's `Config`, for example `threshold=50_000, on_close="reset"` or `step="1min"`.
 
@@ -33,7 +34,7 @@ def make_bars(trades: Trades | Iterable[Trades], type: str = "dollar", **options
 
 
 def make_resolutions(
-    trades: Trades | Iterable[Trades],
+    trades: Trades | Iterable[Trades] | Bars,
     type: str = "dollar",
     *,
     time: Sequence[str] = (),
@@ -44,7 +45,8 @@ def make_resolutions(
     """Bars of several resolutions from one pass over the trades, as a run makes them.
 
     Args:
-        trades: one table, or consecutive pieces of one symbol (each piece is a file to `at_file_end`).
+        trades: one table, or consecutive pieces of one symbol (each piece is a file to `at_file_end`), or bars made by
+            others.
         type: a bar type.
         time: steps of time bars besides, for example `["1min"]`.
         resolutions: as in the run file; None means medium = 10 short, long = 16 medium.
@@ -61,9 +63,21 @@ def make_resolutions(
     given = {} if resolutions is None else {"resolutions": resolutions}
     values = {**options, **given, "time": list(time), "at_file_end": at_file_end}
     chains = _fold.plan(_fold.section_of(type, values, "make_bars"))
+    if isinstance(trades, Bars):
+        return _of_bars(trades, chains, flush=at_file_end == "flush")
     pieces = [trades] if isinstance(trades, Trades) else trades
     found = _fold_pieces(_following(pieces), chains, flush=at_file_end == "flush")
     return {chain.resolution: found.table(chain) for chain in chains}
+
+
+def _of_bars(bars: Bars, chains: Sequence[_fold.Chain], flush: bool) -> dict[str, Bars]:
+    if not len(bars):
+        raise InputError("make_bars: no bars; give a table that holds some")
+    made, state = _from_bars.step(bars, chains, {})
+    rest = _from_bars.open_rest(chains, state)
+    if flush:
+        return {name: Bars.concat([table, rest[name]]) for name, table in made.items()}
+    return {name: replace(table, partial=rest[name] if len(rest[name]) else None) for name, table in made.items()}
 
 
 @dataclass

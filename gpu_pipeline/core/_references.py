@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gpu_pipeline.core.errors import Problem, nearest
 from gpu_pipeline.core.units import parse_duration
@@ -59,7 +59,7 @@ def _check_trades(config: RunConfig, file: str) -> list[Problem]:
 
 def _check_steps(config: RunConfig, section: BarsSection, file: str) -> list[Problem]:
     """Time bars are made of whole bars of others."""
-    own = getattr(config.ingest["bars"].options, "step", None)
+    own: Any = getattr(config.ingest["bars"].options, "step", None)
     steps = {
         "step": getattr(section.options, "step", own),
         **{f"time.{at}": step for at, step in enumerate(section.time)},
