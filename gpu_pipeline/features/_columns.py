@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gpu_pipeline.core.errors import InputError
 from gpu_pipeline.core.schema import Bars
-from gpu_pipeline.core.units import DAY_NS
+from gpu_pipeline.features._calendar import CALENDAR
 
 TAKER = ("buy_volume", "sell_volume", "trade_imbalance", "taker_buy_sell_ratio")
 COUNTS = ("num_ticks", "num_price_changes", "num_directional_changes")
@@ -18,7 +18,6 @@ COUNTS = ("num_ticks", "num_price_changes", "num_directional_changes")
 MOVES = ("first_move", "last_move")
 # NaN is its value where nobody sold.
 MAY_BE_NAN = ("taker_buy_sell_ratio",)
-MONDAY = 3  # 1970-01-01 was a Thursday
 
 
 def _scalar(bars: Bars, value: float) -> Tensor:
@@ -29,10 +28,9 @@ DERIVED: Mapping[str, Callable[[Bars], Tensor]] = {
     "duration_seconds": lambda bars: (
         (bars.close_timestamp - bars.open_timestamp).to(torch.float64) / _scalar(bars, 1e9)
     ),
-    "seconds_of_day": lambda bars: (bars.close_timestamp % DAY_NS).to(torch.float64) / _scalar(bars, 1e9),
-    "day_of_week": lambda bars: ((bars.close_timestamp // DAY_NS + MONDAY) % 7).to(torch.float64),
     "quantity_lot": lambda bars: _scalar(bars, float(bars.symbol.quantity_lot)),
     "price_tick": lambda bars: _scalar(bars, float(bars.symbol.price_tick)),
+    **CALENDAR,
 }
 
 

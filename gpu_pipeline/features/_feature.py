@@ -46,6 +46,7 @@ class Feature:
         config: its parameters; their order is that of a list in `windows` and of the column's name.
         levels: outputs that are levels (prices, cumulative volume): computed, but no model input as they are.
         tolerance: largest difference between devices, relative to the largest value of the column.
+        tail: how the parameters end a column's name where they are not joined by `_`: `_{window}w_{bins}b`.
     """
 
     name: str
@@ -53,17 +54,23 @@ class Feature:
     config: type[Options] = NoParameters
     levels: tuple[str, ...] = ()
     tolerance: float = 1e-9
+    tail: str | None = None
 
     def columns(self, parameters: Options) -> dict[str, Expression]:
         """Column name -> expression: the output's name and the parameters, `macd_signal_12_26_9`."""
         values = parameters.model_dump()
-        tail = "".join(f"_{_show(value)}" for value in values.values())
+        tail = self._tail(values)
         return {f"{output}{tail}": node for output, node in self.function(Columns(), **values).items()}
 
     def level_columns(self, parameters: Options) -> tuple[str, ...]:
         """The columns of `columns` that are levels."""
-        tail = "".join(f"_{_show(value)}" for value in parameters.model_dump().values())
+        tail = self._tail(parameters.model_dump())
         return tuple(f"{output}{tail}" for output in self.levels)
+
+    def _tail(self, values: Mapping[str, Any]) -> str:
+        if self.tail is not None:
+            return self.tail.format(**values)
+        return "".join(f"_{_show(value)}" for value in values.values())
 
     @property
     def summary(self) -> str:

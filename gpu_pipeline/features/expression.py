@@ -19,7 +19,9 @@ from kernels.recurrence import KINDS
 from kernels.rolling import OPS
 
 LONGEST_NAME = 120
-DERIVED = ("duration_seconds", "seconds_of_day", "day_of_week", "quantity_lot", "price_tick")
+CLOCK = ("day_number", "seconds_of_day", "day_of_week", "month", "seconds_since_open")
+LOCAL_CLOCK = ("seconds_of_day_local", "day_of_week_local", "month_local", "asia_open", "europe_open", "us_open")
+DERIVED = ("duration_seconds", "quantity_lot", "price_tick", *CLOCK, *LOCAL_CLOCK)
 COLUMNS = (*(name for name in BAR_COLUMNS if name != "is_partial"), *DERIVED)
 Operand: TypeAlias = "Expression | float"
 
