@@ -237,7 +237,9 @@ def test_list_names_plugins_and_info_names_ops(tmp_path: Path) -> None:
     assert "there are" in one_line(command(tmp_path, "list", "modles"), 2)
 
 
-@pytest.mark.parametrize("name", ["run", "tune", "report", "validate", "list", "download", "info", "ingest", "train"])
+@pytest.mark.parametrize(
+    "name", ["run", "tune", "select", "report", "validate", "list", "download", "info", "ingest", "train"]
+)
 def test_every_command_has_help(tmp_path: Path, name: str) -> None:
     done = command(tmp_path, name, "--help")
     assert done.returncode == 0 and "Usage" in done.stdout

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from train._page import number, page, section, table
+from train._page import page, section, table
 from train._plots import PALETTE, svg
 
 DRAWN, LISTED = 40, 100
@@ -53,11 +53,11 @@ def importance(best: pd.DataFrame, methods: Sequence[str]) -> str:
         panels = figure.subplots(1, len(methods), sharey=True, squeeze=False).ravel()
         rows = np.arange(len(best))
         for place, (axes, method) in enumerate(zip(panels, methods, strict=True)):
-            ranked = f"{method}_rank"
             # Rounds of an elimination are no amounts: their rank is drawn, the best one longest.
-            amount = best[method] if (best[method] >= 0).any() else best[ranked].max() + 1 - best[ranked]
-            axes.barh(rows, amount, color=PALETTE[place % len(PALETTE)])
-            axes.set_title(method.replace("_", " "), fontsize=8)
+            amounts = bool((best[method] >= 0).any())
+            ranks = best[f"{method}_rank"]
+            axes.barh(rows, best[method] if amounts else ranks.max() + 1 - ranks, color=PALETTE[place % len(PALETTE)])
+            axes.set_title(method.replace("_", " ") + ("" if amounts else ", by rank"), fontsize=8)
             axes.tick_params(labelsize=6)
         panels[0].set_yticks(rows, best["column"])
         panels[0].invert_yaxis()
@@ -71,7 +71,7 @@ def _table(best: pd.DataFrame, methods: Sequence[str]) -> str:
             html.escape(str(row["column"])),
             str(row["rank"]),
             f"{row['mean_rank']:.2f}",
-            *(f'{number(row[name])} <span class="small">{row[f"{name}_rank"]:g}</span>' for name in methods),
+            *(f'{row[name]:.3g} <span class="small">{row[f"{name}_rank"]:g}</span>' for name in methods),
         ]
         for row in best.to_dict("records")
     ]

@@ -7,7 +7,6 @@ reaches the list.
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -28,7 +27,6 @@ from train import _selection_page as selection_page
 from train._selection_samples import make_study
 from train.selectors._study import Study, Verdict, one_thread
 
-log = logging.getLogger("gpu_pipeline")
 ROOT = Path(__file__).resolve().parent
 CODE = ("select.py", "_selection_samples.py", "selectors", "_selection_page.py", "_page.py", "_plots.py")
 # Title of a step -> the columns that it saw, and what it says of them.
@@ -124,8 +122,6 @@ def write_selection(
         "messages": _messages(section, chosen, without, verdicts),
         **described,
     }
-    for line in facts["messages"]:
-        log.info("select: %s", line)
     file = section.file.format(top=section.top)
     write_text(folder / file, list_text(scores, ranking(verdicts), facts))
     _write_tables(folder, scores, facts, verdicts)
@@ -146,7 +142,7 @@ def run_steps(study: Study, steps: Sequence[SelectorSection], ticker: Ticker) ->
     """What each step says of which columns, by its title, and the columns that were dropped, with the reason.
 
     Raises:
-        InputError: a step drops every column that is left.
+        InputError: a step drops every column that is left, or no step ranks.
     """
     verdicts: Verdicts = {}
     dropped: dict[str, str] = {}
@@ -159,6 +155,8 @@ def run_steps(study: Study, steps: Sequence[SelectorSection], ticker: Ticker) ->
         if len(dropped) == len(study.columns):
             raise InputError(f"select.steps: after {step.title} no column is left; use a higher limit")
         ticker.advance(1, step.title)
+    if not ranking(verdicts):
+        raise InputError(f"select.steps: none of {', '.join(verdicts)} ranks the columns; add mutual_information")
     return verdicts, dropped
 
 

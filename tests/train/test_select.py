@@ -311,3 +311,21 @@ def test_a_run_accepts_the_list(tmp_path, capsys, monkeypatch):
     kept = load_dataset(done.outputs["dataset"].path, torch.device("cpu")).streams["bars"].columns
     before = load_dataset(first.outputs["dataset"].path, torch.device("cpu")).streams["bars"].columns
     assert set(kept) == set(read_include(listed)) < set(before)
+
+
+def test_a_foreign_step_that_ranks_nothing_is_told(selected, planted, tmp_path, monkeypatch):
+    """A module outside the project is a step by its dotted path; whether it ranks is seen when it ran."""
+    package = tmp_path / "elsewhere_steps"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "first.py").write_text(
+        "from gpu_pipeline.core.plugins import Options\n"
+        "from train.selectors._study import Verdict\n"
+        "class Config(Options):\n    share: float = 0.5\n"
+        "def judge(study, config):\n    return Verdict(dropped={study.columns[0]: 'because'})\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InputError, match="none of first ranks the columns"):
+        selected(planted(), steps=["elsewhere_steps.first"])
+    folder = selected(planted(), steps=[{"name": "elsewhere_steps.first", "share": 0.1}, "mutual_information"])
+    assert read_json(folder / "selection.json")["left_out"]["edge"] == "first: because"

@@ -9,6 +9,7 @@ import logging
 from importlib.util import find_spec
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import Field
 
 from gpu_pipeline.core.errors import InputError
@@ -48,7 +49,8 @@ def judge(study: Study, config: Config) -> Verdict:
         log.info("select: random_forest: cuML is not installed, so scikit-learn's forest grows on the CPU")
     model = _cuml(study, config) if on_gpu else _sklearn(study, config)
     lost, facts = fit_and_permute(study, model, config.later, config.repeats, 1 if on_gpu else study.jobs)
-    impurity = getattr(model, "feature_importances_", None)
+    found = getattr(model, "feature_importances_", None)
+    impurity = None if found is None else np.asarray(found, np.float64)
     if config.importance == "impurity" and impurity is None:
         raise InputError("select: random_forest: cuML's forest has no impurity; set importance: permutation")
     return Verdict(
