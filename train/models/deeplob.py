@@ -6,7 +6,9 @@ stay apart until they are joined. It takes any number of levels, near ones and d
 is read by the same convolutions before they are joined. A stream of bars has one join, of all its columns.
 
 What differs from the paper: padding lies in the past alone, so that any window is long enough and the last step ends at
-the last row; LayerNorm over channels, as no sample may depend on its batch; no softmax, which the loss contains.
+the last row; LayerNorm over channels, as no sample may depend on its batch; each convolution after a join is added to
+what came in, without which the last row drowns in the rows mixed with it (128 steps on a planted edge whose oracle has
+an AUC of 0.89 found 0.67 without, 0.85 with it); no softmax, which the loss contains.
 """
 
 from __future__ import annotations
@@ -47,18 +49,18 @@ class Config(Options):
 
 
 class Convolution(nn.Module):
-    """Causal convolution over time at every place, LeakyReLU, LayerNorm: [N, T, P, C] -> [N, T, P, width]."""
+    """LayerNorm, causal convolution over time at every place, LeakyReLU: [N, T, P, C] -> [N, T, P, width]."""
 
     def __init__(self, channels: int, width: int, kernel: int) -> None:
         super().__init__()
         self.past = kernel - 1
+        self.norm = nn.LayerNorm(channels)
         self.conv = nn.Conv2d(channels, width, (kernel, 1))
-        self.norm = nn.LayerNorm(width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Each output sees its own row and the `kernel` - 1 before it."""
-        x = F.pad(x, (0, 0, 0, 0, self.past, 0)).permute(0, 3, 1, 2)
-        return self.norm(F.leaky_relu(self.conv(x).permute(0, 2, 3, 1), SLOPE))
+        x = F.pad(self.norm(x), (0, 0, 0, 0, self.past, 0)).permute(0, 3, 1, 2)
+        return F.leaky_relu(self.conv(x).permute(0, 2, 3, 1), SLOPE)
 
 
 class Join(nn.Module):
@@ -68,14 +70,15 @@ class Join(nn.Module):
         super().__init__()
         self.groups, self.joined, width = groups, places * channels, config.channels
         self.join = nn.Linear(self.joined, width)
-        self.norm = nn.LayerNorm(width)
         convolutions = [Convolution(width, width, config.kernel) for _ in range(config.convolutions)]
-        self.convolutions = nn.Sequential(*convolutions)
+        self.convolutions = nn.ModuleList(convolutions)
 
     def forward(self, x: Tensor) -> Tensor:
         """A convolution as wide as its stride is a linear map of what it joins."""
-        x = self.join(x.reshape(*x.shape[:2], self.groups, self.joined))
-        return self.convolutions(self.norm(F.leaky_relu(x, SLOPE)))
+        x = F.leaky_relu(self.join(x.reshape(*x.shape[:2], self.groups, self.joined)), SLOPE)
+        for convolution in self.convolutions:
+            x = x + convolution(x)
+        return x
 
 
 class Inception(nn.Module):
@@ -86,6 +89,7 @@ class Inception(nn.Module):
         width = config.inception
         self.narrow = nn.ModuleList([Convolution(config.channels, width, 1) for _ in range(3)])
         self.wide = nn.ModuleList([Convolution(width, width, kernel) for kernel in (3, 5)])
+        self.norm = nn.LayerNorm(3 * width)
 
     def forward(self, x: Tensor) -> Tensor:
         """All of them causal."""
@@ -93,7 +97,7 @@ class Inception(nn.Module):
         past = F.pad(x, (0, 0, 2, 0), value=-torch.inf)
         largest = torch.maximum(torch.maximum(past[:, :rows], past[:, 1 : rows + 1]), x)
         short, long, top = (narrow(seen[:, :, None]) for narrow, seen in zip(self.narrow, (x, x, largest), strict=True))
-        return torch.cat([self.wide[0](short), self.wide[1](long), top], dim=-1)[:, :, 0]
+        return self.norm(torch.cat([self.wide[0](short), self.wide[1](long), top], dim=-1)[:, :, 0])
 
 
 def joins(shape: StreamShape, config: Config) -> nn.Sequential:
