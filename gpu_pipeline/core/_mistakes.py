@@ -57,7 +57,8 @@ def _problem(error: Any, location: tuple[Any, ...], model: Any, file: str) -> Pr
         allowed = error.get("allowed") or _allowed_at(model, error["loc"][:-1])
         hint = nearest(location[-1], allowed)
         message = "unknown key" if hint else f"unknown key; allowed: {', '.join(sorted(allowed))}"
-        return Problem(section, key, message, error["input"], hint, file)
+        # Nobody's password belongs into a log, whatever key it stands under.
+        return Problem(section, key, message, None if "password" in key.lower() else error["input"], hint, file)
     message = str(error["msg"]).removeprefix("Value error, ")
     shown = None if error["type"] in {"missing", "value_error", "mapping"} else error["input"]
     expected = context.get("expected")

@@ -32,7 +32,7 @@ def parts(name: str) -> list[str]:
     found = [whole.replace('""', '"') or plain for whole, plain in _PART.findall(name)]
     again = [match.group(0) for match in _PART.finditer(name)]
     if not 1 <= len(found) <= 3 or ".".join(again) != name or not name.isprintable():
-        raise ValueError(f"'{name}' names no table; write table or schema.table, a part with a dot in double quotes")
+        raise ValueError(f"{name!r} names no table; write table or schema.table, a part with a dot in double quotes")
     return found
 
 

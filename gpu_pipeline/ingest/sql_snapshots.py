@@ -79,8 +79,17 @@ class Config(Options):
 
 
 def tables(config: Config, symbol: str) -> list[str]:
-    """The table that will be read, without asking for it."""
-    return [config.table.replace("{SYMBOL}", symbol).replace("{symbol}", symbol.lower())]
+    """The table that will be read, without asking for it.
+
+    Raises:
+        InputError: with the symbol in it the name is none.
+    """
+    name = config.table.replace("{SYMBOL}", symbol).replace("{symbol}", symbol.lower())
+    try:
+        parts(name)
+    except ValueError as error:
+        raise InputError(f"table: {error}") from None
+    return [name]
 
 
 def digest(config: Config, request: ReadRequest) -> str:

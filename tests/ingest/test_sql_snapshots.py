@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,7 @@ def shuffled(table: pa.Table) -> pa.Table:
     return table.take(np.random.default_rng(2).permutation(len(table)))
 
 
+@cache
 def tall() -> pa.Table:
     """Snapshots from half a minute before midnight to after it, beside those of another symbol."""
     rows = [
@@ -100,17 +102,21 @@ def same(one: BookSnapshots, other: BookSnapshots) -> bool:
     return one.symbol == other.symbol and all(getattr(one, name).equal(getattr(other, name)) for name in FIELDS)
 
 
-@pytest.mark.parametrize("use_copy", [True, False])
+NUMERIC = {"price": pa.decimal128(38, 18), "quantity": pa.decimal128(12, 3), "update_id": pa.decimal128(20, 0)}
+ENUMERATION = {"side": pa.dictionary(pa.int8(), pa.string())}
+
+
 @pytest.mark.parametrize(
-    "kinds",
+    ("kinds", "use_copy"),
     [
-        {},
-        {"timestamp": pa.timestamp("us"), "quantity": pa.float32()},
-        {"timestamp": pa.int64(), "side": pa.int16()},
-        {"price": pa.decimal128(38, 18), "quantity": pa.decimal128(12, 3), "update_id": pa.decimal128(20, 0)},
-        {"side": pa.dictionary(pa.int8(), pa.string())},
+        ({}, True),
+        ({}, False),
+        ({"timestamp": pa.timestamp("us"), "quantity": pa.float32()}, True),
+        ({"timestamp": pa.int64(), "side": pa.int16()}, True),
+        (NUMERIC, True),
+        (NUMERIC, False),
+        (ENUMERATION, False),
     ],
-    ids=["timestamptz", "timestamp and real", "nanoseconds and numbers", "numeric", "enumeration"],
 )
 def test_equal_rows_give_equal_snapshots(
     server: Postgres, tmp_path: Path, kinds: dict[str, Any], use_copy: bool
@@ -119,7 +125,7 @@ def test_equal_rows_give_equal_snapshots(
     wanted = table.set_column(0, "update_id", table["update_id"].cast(pa.int64()))
     pq.write_table(wanted, tmp_path / "book.parquet", row_group_size=97)
     files, said = read("tall_snapshots", _tall_config(tmp_path))
-    if "side" in kinds and pa.types.is_dictionary(kinds["side"]):
+    if kinds is ENUMERATION:
         server.fill("book", shuffled(table.set_column(3, "side", table["side"].cast(pa.string()))))
         server.run("DROP TYPE IF EXISTS sides CASCADE", "CREATE TYPE sides AS ENUM ('bid', 'ask')")
         server.run("ALTER TABLE book ALTER side TYPE sides USING side::sides")
@@ -258,6 +264,8 @@ def test_names_are_taken_letter_by_letter(server: Postgres) -> None:
 def test_a_table_has_a_name(name: str) -> None:
     with pytest.raises(ValidationError, match="names no table"):
         Config(uri="postgresql://h/d", table=name)
+    with pytest.raises(InputError, match=r"^table: .* names no table"):
+        sql_snapshots.tables(Config(uri="postgresql://h/d", table="book_{SYMBOL}"), f'BTC{name}"')
 
 
 @pytest.mark.parametrize(
@@ -366,6 +374,12 @@ def test_a_password_in_a_run_file_is_refused_and_not_shown(
     shown = capsys.readouterr()
     assert "a password does not belong into a run file; write ${PGPASSWORD}" in " ".join(shown.err.split())
     assert "unter2" not in shown.err + shown.out
+
+
+def test_a_password_as_a_key_is_not_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["validate", str(run_file(tmp_path, "postgresql:///d", password="hunter2"))]) == 2
+    shown = capsys.readouterr()
+    assert "ingest.book.password: unknown key" in shown.err and "hunter2" not in shown.err + shown.out
 
 
 @pytest.mark.parametrize(
@@ -498,16 +512,17 @@ def test_a_whole_run_is_unchanged_until_the_table_is_not(
     monkeypatch.setenv("HOST", str(server.folder))
     path = run_file(tmp_path, "postgresql:///postgres?host=${HOST}&user=reader")
 
-    def runs(*overrides: str) -> tuple[str, int]:
+    def runs(*overrides: str, to: str = "ingest") -> tuple[str, int]:
         """The key of what ingest made, and how many snapshots that are."""
-        assert cli.main(["run", str(path), "--to", "book", *overrides]) == 0
+        assert cli.main(["run", str(path), "--to", to, *overrides]) == 0
         manifest = read_json(tmp_path / "runs" / "sql" / "clean" / "manifest.json")
         return manifest["key"], manifest["streams"]["book"]["BTCUSDT"]["rows_out"]
 
-    first = runs()
+    first = runs(to="book")
+    assert (tmp_path / "runs" / "sql" / "book" / "manifest.json").is_file()
     read_again = days_asked(monkeypatch)
     server.run("UPDATE book SET quantity = quantity + 1 WHERE level = 1 AND quantity < 1 AND symbol = 'btcusdt'")
-    assert runs() == first and not read_again, "no extreme moved"
+    assert runs(to="book") == first and not read_again, "no extreme moved"
     assert runs("ingest.book.revision=1")[0] != first[0] and read_again
     read_again.clear()
     server.run(
