@@ -59,3 +59,11 @@ def test_the_quality_is_the_same_there(make_book):
         quality.close()
         rows.append(quality.rows())
     assert rows[0] == rows[1]
+
+
+def test_interpolated_cells_are_the_same_there():
+    book = random_book(3, 200, mean_gap_s=12.0, delay_s=10.0)
+    config = Config(near_levels=3, deep_bins=None, tolerance="40s", max_gap="60s", fill="linear")
+    expected, found = make(book, config), folded(snapshots, config, in_pieces(on_gpu(book), [50, 51, 120]))
+    for name in ("depth", "beyond", "time_ns", "known_ns", "age_ns", "valid", "filled"):
+        torch.testing.assert_close(getattr(found, name).cpu(), getattr(expected, name), rtol=0, atol=0, equal_nan=True)

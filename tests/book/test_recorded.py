@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,11 +13,14 @@ from gpu_pipeline.book import snapshots
 from gpu_pipeline.book._audit import compare
 from gpu_pipeline.book._quality import Quality, wrong
 from gpu_pipeline.book.snapshots import Config, make
+from gpu_pipeline.core.config import StreamSection
+from gpu_pipeline.dataset._align import aligned_rows
 from tests.book.market import DEPTH_COLUMNS, SECOND, cut, folded, in_pieces, rows_of, same
 from tests.book.recorded import INSTRUMENTS, quotes_of, recorded
 
 CONFIG = Config(cadence="1s", near_levels=20, deep_bins={"count": 10, "levels_each": 20}, max_gap="10s")
 NAMES = sorted(INSTRUMENTS)
+TIMES = ("time_ns", "known_ns")
 
 
 def totals_by_second(events):
@@ -63,15 +67,7 @@ def test_altering_every_event_after_a_time_changes_nothing_at_or_before_it(marke
     for share in (0.3, 0.7):
         at = int(share * len(events))
         moment = torch.maximum(events.time_ns, events.known_ns)[at]
-        later = torch.arange(len(events)) >= at
-        altered = replace(
-            events,
-            side=torch.where(later & (events.side != 0), -events.side, events.side),
-            quantity_lots=torch.where(later, events.quantity_lots * 3 + 1, events.quantity_lots),
-            time_ns=torch.where(later, events.time_ns + SECOND // 3, events.time_ns),
-            known_ns=torch.where(later, events.known_ns + SECOND // 3, events.known_ns),
-        )
-        changed, count = make(altered, relaxed), int((whole.known_ns < moment).sum())
+        changed, count = make(altered_after(events, at), relaxed), int((whole.known_ns < moment).sum())
         assert count > 5
         cells = [
             replace(made, **{column: getattr(made, column)[:count] for column in DEPTH_COLUMNS})
@@ -79,6 +75,57 @@ def test_altering_every_event_after_a_time_changes_nothing_at_or_before_it(marke
         ]
         same(*cells)
         assert not torch.equal(whole.depth[count:], changed.depth[count : len(whole)])
+
+
+def altered_after(events, at):
+    """Every event from row `at` on with the other side, another quantity, and a third of a second later."""
+    later = torch.arange(len(events)) >= at
+    columns = {name: torch.where(later, getattr(events, name) + SECOND // 3, getattr(events, name)) for name in TIMES}
+    return replace(
+        events,
+        side=torch.where(later & (events.side != 0), -events.side, events.side),
+        quantity_lots=torch.where(later, events.quantity_lots * 3 + 1, events.quantity_lots),
+        **columns,
+    )
+
+
+def test_the_four_side_by_side_change_nothing_at_or_before_a_time_by_what_comes_after_it(market_data: Path):
+    section = StreamSection.model_validate({"from": "book", "window": 1, "assets": "all", "min_assets_required": 1})
+    feeds = [cut(recorded(market_data, name), slice(0, 60_000)) for name in NAMES]
+    relaxed = CONFIG.model_copy(update={"on_bad_book": "keep"})
+    moment = min(int(events.known_ns[40_000]) for events in feeds)
+    seen = [torch.maximum(events.time_ns, events.known_ns) for events in feeds]
+    others = [altered_after(events, int((when <= moment).sum())) for events, when in zip(feeds, seen, strict=True)]
+    whole, changed = (
+        aligned_rows("book", section, [make(events, relaxed) for events in made]) for made in (feeds, others)
+    )
+    count = int((whole.known_ns <= moment).sum())
+    assert whole.values.shape[1] == 30 * 4 * 4 and count > 5
+    for name in ("values", "time_ns", "known_ns", "missing", "filled"):
+        before = [getattr(rows, name)[:count].numpy().tobytes() for rows in (whole, changed)]
+        assert before[0] == before[1], name
+    rest = [rows.values[count : len(whole)].nan_to_num(-7.0) for rows in (whole, changed)]
+    assert not torch.equal(rest[0], rest[1][: len(rest[0])])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_altering_any_one_event_changes_nothing_before_it_is_seen(market_data: Path, name):
+    """Single events, drawn from the whole recording: the tensor up to them is the same, and some are felt after it."""
+    events, relaxed = recorded(market_data, name), CONFIG.model_copy(update={"on_bad_book": "keep"})
+    whole, felt = make(events, relaxed), 0
+    for at in np.random.default_rng(4).integers(2_000, len(events), 40).tolist():
+        lots = events.quantity_lots.clone()
+        lots[at] = lots[at] * 3 + 1
+        changed = make(replace(events, quantity_lots=lots), relaxed)
+        count = int((whole.known_ns < torch.maximum(events.time_ns, events.known_ns)[at]).sum())
+        same(
+            *(replace(d, **{column: getattr(d, column)[:count] for column in DEPTH_COLUMNS}) for d in (whole, changed))
+        )
+        felt += not torch.equal(whole.beyond, changed.beyond) or not torch.equal(
+            whole.depth[:, :, 1::2], changed.depth[:, :, 1::2]
+        )
+    assert felt >= 10
 
 
 def test_pieces_give_the_whole(market_data: Path):
