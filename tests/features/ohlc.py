@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import torch
 
 from gpu_pipeline.core.schema import Bars
+from gpu_pipeline.features._make import make_features
 from tests.features.factory import SYMBOL, bars_at, dollar_ends, plain_bars, random_tape, real_tape
 
 MINUTE_BARS = {"6EH4": "6EH4_1m_202401", "ADABTC": "adabtc_binance_1m_20211127_28"}
@@ -57,3 +59,39 @@ def flat(rows: int = 300, price: float = 9731.07, volume: float = 0.0) -> Bars:
     """Bars at one price."""
     prices = np.full(rows, price)
     return candles(prices, prices, prices, prices, np.full(rows, volume))
+
+
+def column(bars: Bars, feature: str, *parameters: object, output: int = 0) -> np.ndarray:
+    """One output of a feature with one set of parameters; finite after its warm-up, NaN before."""
+    made = make_features(bars, {feature: {"windows": [list(parameters)]} if parameters else {}})
+    values, warmup = made.values[:, output].numpy(), made.warmup[made.names[output]]
+    assert np.isnan(values[:warmup]).all() and np.isfinite(values[warmup:]).all(), made.names[output]
+    return values
+
+
+def close_to(ours: np.ndarray, wanted: object, rtol: float = 1e-10, atol: float = 1e-12) -> None:
+    """Equal within rounding, and NaN in the same rows."""
+    np.testing.assert_allclose(ours, np.asarray(wanted, dtype=np.float64), rtol=rtol, atol=atol, equal_nan=True)
+
+
+def frame_of(bars: Bars) -> pd.DataFrame:
+    """The bars as pandas columns."""
+    return pd.DataFrame({name: values.numpy() for name, values in bars.columns.items()})
+
+
+def stops_and_starts() -> Bars:
+    """Prices that stand still for 150 bars in the middle."""
+    bars = gapped(450, 8, 0.5)
+    sides = [bars.columns[name].numpy().copy() for name in ("open", "high", "low", "close")]
+    for side in sides:
+        side[150:300] = sides[-1][149]
+    return candles(*sides, bars.volume.numpy())
+
+
+MARKETS = {
+    "walk": lambda: walk(600, 3),
+    "ticks with gaps": lambda: gapped(600, 5, 0.01),
+    "tiny ticks": lambda: gapped(600, 6, 1e-9),
+    "constant": lambda: flat(200),
+    "constant, then moving": stops_and_starts,
+}
