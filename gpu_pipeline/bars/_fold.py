@@ -65,8 +65,8 @@ def plan(section: BarsSection) -> tuple[Chain, ...]:
         raise InputError(f"bars.resolutions: a name is made of letters, digits, _ and - (value '{odd[0]}'); rename it")
     if twice:
         raise InputError(f"bars: two resolutions are called '{twice[0]}' (short is the bar type itself); rename one")
-    if base.name in {chain.name for chain in chains[1:]}:
-        raise InputError(f"bars.time: bars {base.name} are the bar type itself; leave that step out")
+    if any(chain.name == base.name and chain.options != base.options for chain in chains):
+        raise InputError(f"bars.time: {base.name} is the bar type itself with other keys; leave that step out")
     return tuple(chains)
 
 

@@ -41,7 +41,7 @@ def step(bars: Bars, chains: Sequence[Chain], state: State) -> tuple[dict[str, B
         if chain.of is None:
             made[name], after[f"{name}.open"] = _time_bars(rows, chain, state.get(f"{name}.last"))
         else:
-            ends = torch.arange(chain.bars, len(rows) + 1, chain.bars, device=rows.device)
+            ends = chain.bars * torch.arange(1, len(rows) // chain.bars + 1, device=rows.device)
             made[name], after[f"{name}.open"] = _pooled(rows, ends, chain)
         last = _joined(state.get(f"{name}.last"), made[name])
         after[f"{name}.last"] = last.select(slice(max(0, len(last) - 1), None))
