@@ -26,7 +26,7 @@ from __future__ import annotations
 import math
 
 from gpu_pipeline.features._feature import Feature, WideWindow, Window
-from gpu_pipeline.features._windows import covariance, log_return, ratio, sign
+from gpu_pipeline.features._pairs import covariance, log_return, ratio, sign
 from gpu_pipeline.features.expression import Columns, Expression, exp, log, maximum, minimum, sqrt, where
 
 K = 3.0 - 2.0 * math.sqrt(2.0)

@@ -29,7 +29,7 @@ from pydantic import Field, model_validator
 
 from gpu_pipeline.core.plugins import Options
 from gpu_pipeline.features._feature import Feature, ManyRows, Rows, WideWindow, Window
-from gpu_pipeline.features._windows import correlation, ratio, sign
+from gpu_pipeline.features._pairs import correlation, ratio, sign
 from gpu_pipeline.features.expression import Columns, Expression, loop
 from kernels.loops import RowLoop, row_loop
 
