@@ -120,6 +120,15 @@ def test_a_record_that_begins_within_a_day_begins_with_the_next():
     assert shown[0, :, 1].isnan().all() and shown[1:].isfinite().all() and shown[0, :, 0].isfinite().all()
 
 
+def test_an_asset_that_never_traded_is_unknown_on_every_day():
+    """Not a day of volume 0: that there was no trade is not known of a record that never began."""
+    silent = cut(walk("BBB", 2), slice(0, 0))
+    rows = rows_of(with_first(walk("AAA", 1)), silent, assets="all")
+    assert len(rows) == 5 and rows.values.reshape(5, 6, 2)[:, :, 1].isnan().all()
+    assert rows_of(with_first(walk("AAA", 1)), silent).offsets == (0, 5, 5)
+    assert len(rows_of(silent)) == 0
+
+
 def test_assets_stand_side_by_side_as_they_are_alone():
     one, other = with_first(walk("AAA", 1, days=5)), with_first(walk("BBB", 2, days=3))
     rows = rows_of(one, other, assets="all")
