@@ -30,6 +30,7 @@ from gpu_pipeline.core.trace import StageRecord, Trace, log
 from gpu_pipeline.dataset import _stage as dataset_stage
 from gpu_pipeline.dataset.data import load_dataset
 from gpu_pipeline.features import _stage as features_stage
+from gpu_pipeline.features._book import BOOK
 from gpu_pipeline.features._feature import catalogue
 from gpu_pipeline.features._set import read_include, read_set
 from gpu_pipeline.ingest import _stage as ingest_stage
@@ -292,15 +293,19 @@ def _load_prices(this: Run, symbol: Symbol) -> Iterator[Trades]:
 
 def _features(this: Run) -> Output:
     config = {"features": _feature_set(this.config), "device": this.device.type}
+    inputs = {"bars": this.outputs["bars"].key}
+    if BOOK in features_stage.compile_run(this.config).needed:
+        inputs["book"] = this.outputs["book"].key
     write = partial(
         features_stage.write,
         config=this.config,
         symbols=this.symbols(),
         bars=_load_bars(this),
+        book=lambda symbol: book_stage.load(this.outputs["book"].path, symbol, this.device),
         device=this.device,
         trace=this.trace,
     )
-    return this.stage("features", config, {"bars": this.outputs["bars"].key}, write)
+    return this.stage("features", config, inputs, write)
 
 
 def _feature_set(config: RunConfig) -> dict[str, Any]:

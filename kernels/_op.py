@@ -28,15 +28,20 @@ def _package_stamp() -> tuple[tuple[str, int, int], ...]:
 _STAMP = _package_stamp()
 
 
-def jit(function: Callable[..., Any]) -> Callable[..., Any]:
+def jit(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     """Compile a plain loop at its first call, without fastmath, so that floats keep their written order."""
     if SIMULATED:
         return function
-    compiled = numba.njit(nogil=True, cache=True)(function)
+    compiled = numba.njit(nogil=True, cache=True, **options)(function)
     # numba's cache looks only at the file of the outer loop: one that calls a changed helper would keep the old code.
     stored = compiled._cache._cache_file
     stored._source_stamp = (stored._source_stamp, _STAMP)
     return compiled
+
+
+def jit_ieee(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same for a loop in which x / 0 is infinite or NaN, as it is on a GPU, and no error."""
+    return jit(function, error_model="numpy")
 
 
 def inlined(function: Callable[..., Any]) -> Callable[..., Any]:

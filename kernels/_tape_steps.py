@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from kernels._op import jit
+from kernels._op import jit_ieee
 from kernels.rolling import MAX, MEAN, MIN, STD, SUM
 
 LANES = 4
@@ -18,13 +18,13 @@ SMOOTH_STATE = 3
 _NAN = math.nan
 
 
-@jit
+@jit_ieee
 def rolling_state(window):
     """Numbers of state of a rolling window: rows of this block, two suffixes of the last one, three more."""
     return 3 * window + 5
 
 
-@jit
+@jit_ieee
 def lag(x, state, out):
     rows, back = out.size, state.size
     if rows >= back:
@@ -38,7 +38,7 @@ def lag(x, state, out):
     state[back - rows :] = x
 
 
-@jit
+@jit_ieee
 def _seed(x, window, state, out):
     """Rows until `window` finite ones were seen; returns the first row after them."""
     count, total, row = state[0], state[1], 0
@@ -54,7 +54,7 @@ def _seed(x, window, state, out):
     return row
 
 
-@jit
+@jit_ieee
 def _smooth_one(wilder, x, k, rest, state, out, first):
     value = state[2]
     for row in range(first, x.size):
@@ -66,7 +66,7 @@ def _smooth_one(wilder, x, k, rest, state, out, first):
     state[2] = value
 
 
-@jit
+@jit_ieee
 def _ema_four(x0, x1, x2, x3, y0, y1, y2, y3, values, k, first):
     """Four columns of finite rows side by side: a step waits for the one before, other columns fill the wait."""
     v0, v1, v2, v3 = values[0], values[1], values[2], values[3]
@@ -80,7 +80,7 @@ def _ema_four(x0, x1, x2, x3, y0, y1, y2, y3, values, k, first):
     values[0], values[1], values[2], values[3] = v0, v1, v2, v3
 
 
-@jit
+@jit_ieee
 def _wilder_four(x0, x1, x2, x3, y0, y1, y2, y3, values, k, rest, first):
     v0, v1, v2, v3 = values[0], values[1], values[2], values[3]
     k0, k1, k2, k3 = k[0], k[1], k[2], k[3]
@@ -94,7 +94,7 @@ def _wilder_four(x0, x1, x2, x3, y0, y1, y2, y3, values, k, rest, first):
     values[0], values[1], values[2], values[3] = v0, v1, v2, v3
 
 
-@jit
+@jit_ieee
 def _all_finite(x, first):
     wrong = 0
     for row in range(first, x.size):
@@ -102,7 +102,7 @@ def _all_finite(x, first):
     return wrong == 0
 
 
-@jit
+@jit_ieee
 def smooth(wilder, lanes, slots, state, rows):
     """Smooth up to four columns, lanes [k, 4]: source, target, state, window."""
     count, together = lanes.shape[0], lanes.shape[0] == LANES
@@ -128,12 +128,12 @@ def smooth(wilder, lanes, slots, state, rows):
         _smooth_one(wilder, x, k[lane], rest[lane], state[at : at + SMOOTH_STATE], y, begins[lane])
 
 
-@jit
+@jit_ieee
 def _less(a, b):
     return b if b < a or b != b else a
 
 
-@jit
+@jit_ieee
 def _roll_sums(window, x, state, seen, y):
     """state: rows of this block [window], suffix sums of the last one [window + 1], the running sum."""
     total, j, row = state[2 * window + 1], seen % window, 0
@@ -155,7 +155,7 @@ def _roll_sums(window, x, state, seen, y):
     state[2 * window + 1] = total
 
 
-@jit
+@jit_ieee
 def _roll_extremes(window, sign, x, state, seen, y):
     """The same for the minimum of sign * x, turned back."""
     least, j, row = state[2 * window + 1], seen % window, 0
@@ -177,7 +177,7 @@ def _roll_extremes(window, sign, x, state, seen, y):
     state[2 * window + 1] = least
 
 
-@jit
+@jit_ieee
 def _roll_moments(window, divisor, x, state, seen, y):
     """The same for M2 / divisor, from sums of d = x - first row of the block and of its square."""
     sums, squares, running = window, 2 * window + 1, 3 * window + 2
@@ -204,7 +204,7 @@ def _roll_moments(window, divisor, x, state, seen, y):
     state[running], state[running + 1], state[running + 2] = total, square, first
 
 
-@jit
+@jit_ieee
 def roll(op, window, ddof, x, state, seen, y):
     """Windows of any associative operation over blocks aligned to the absolute row (van Herk, Gil and Werman)."""
     if op in (SUM, MEAN):

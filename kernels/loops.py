@@ -2,8 +2,9 @@
 
 A row loop is `function(x, y, state, seen, p)`: it reads the rows x [K, n], writes y [O, n] and moves state [S] on; seen
 is the number of rows before the first of x, p [P] holds the parameters; all float64, seen int64. Nothing else is kept,
-so that any cutting of the rows into calls gives the same numbers. On the CPU numba compiles it without fastmath; on CUDA
-one thread walks the rows: right on every device, fast only where the CPU is; parallel forms are ops of their own.
+so that any cutting of the rows into calls gives the same numbers; x / 0 is infinite or NaN and no error. On the CPU
+numba compiles it without fastmath; on CUDA one thread walks the rows: right on every device, fast only where the CPU
+is; parallel forms are ops of their own.
 
 Axes: K inputs, O outputs, n rows, S numbers of state, P parameters.
 """
@@ -49,7 +50,9 @@ class RowLoop:
     @cached_property
     def compiled(self) -> Callable[..., None]:
         """The CPU form; in the CUDA simulator the plain function."""
-        return self.plain if SIMULATED else numba.njit(SIGNATURE, nogil=True, cache=True)(self.plain)
+        return (
+            self.plain if SIMULATED else numba.njit(SIGNATURE, nogil=True, cache=True, error_model="numpy")(self.plain)
+        )
 
     @cached_property
     def address(self) -> int:
@@ -62,7 +65,7 @@ class RowLoop:
         """The CUDA form: one thread."""
         from numba import cuda
 
-        walk = self.plain if SIMULATED else numba.njit(nogil=True)(self.plain)
+        walk = self.plain if SIMULATED else numba.njit(nogil=True, error_model="numpy")(self.plain)
 
         @cuda.jit
         def kernel(x: Any, y: Any, state: Any, seen: Any, p: Any) -> None:
@@ -79,7 +82,7 @@ def row_loop(function: Callable[..., None]) -> RowLoop:
 
 def helper(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a plain function that row loops call, for whichever device calls it."""
-    return function if SIMULATED else numba.njit(nogil=True)(function)
+    return function if SIMULATED else numba.njit(nogil=True, error_model="numpy")(function)
 
 
 def run(loop: RowLoop, x: Tensor, outputs: int, state: Tensor, seen: int, p: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,7 +22,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from kernels._op import jit
+from kernels._op import jit_ieee
 from kernels._tape_steps import lag, roll, rolling_state, smooth
 from kernels.loops import SIGNATURE
 
@@ -56,7 +56,7 @@ def _call(context, address, x, y, state, seen, p):
     return types.void(types.int64, *SIGNATURE.args), generate
 
 
-@jit
+@jit_ieee
 def _two(op, a, b, out):
     if op == ADD:
         for i in range(out.size):
@@ -69,7 +69,7 @@ def _two(op, a, b, out):
             out[i] = a[i] * b[i]
     elif op == DIV:
         for i in range(out.size):
-            out[i] = np.divide(a[i], b[i])
+            out[i] = a[i] / b[i]
     elif op == LARGER:
         for i in range(out.size):
             out[i] = (a[i] if a[i] > b[i] or a[i] != a[i] else b[i]) + 0.0
@@ -78,7 +78,7 @@ def _two(op, a, b, out):
             out[i] = (a[i] if a[i] < b[i] or a[i] != a[i] else b[i]) + 0.0
 
 
-@jit
+@jit_ieee
 def _compare(op, a, b, out):
     if op == GT:
         for i in range(out.size):
@@ -99,7 +99,7 @@ def _compare(op, a, b, out):
         out[i] = out[i] if (a[i] == a[i]) & (b[i] == b[i]) else _NAN
 
 
-@jit
+@jit_ieee
 def _one(op, a, out):
     if op == NEG:
         for i in range(out.size):
@@ -112,7 +112,7 @@ def _one(op, a, out):
             out[i] = math.sqrt(a[i]) if a[i] >= 0.0 else _NAN
 
 
-@jit
+@jit_ieee
 def _scalar(op, a, out):
     for i in range(out.size):
         if op == LOG:
@@ -125,13 +125,13 @@ def _scalar(op, a, out):
             out[i] = math.cos(a[i])
 
 
-@jit
+@jit_ieee
 def _choose(a, b, c, out):
     for i in range(out.size):
         out[i] = a[i] if a[i] != a[i] else (b[i] if a[i] != 0.0 else c[i])
 
 
-@jit
+@jit_ieee
 def _loop(address, lanes, inputs, slots, state, seen, p, rows, x, y):
     outputs = lanes.size - inputs
     for k in range(inputs):
@@ -142,7 +142,7 @@ def _loop(address, lanes, inputs, slots, state, seen, p, rows, x, y):
         slots[lanes[inputs + k], :rows] = made[k]
 
 
-@jit
+@jit_ieee
 def _load(address, count, start, stop, out):
     column = numba.carray(_pointer(address), (count,), np.float64)
     if count == 1 and stop - start > 1:
@@ -151,7 +151,7 @@ def _load(address, count, start, stop, out):
         out[:] = column[start:stop]
 
 
-@jit
+@jit_ieee
 def _execute(code, lanes, numbers, sources, slots, x, y, state, seen, start, rows, out):
     """All instructions on the tile of `rows` rows from `start` on, before which `seen` rows were seen."""
     for at in range(code.shape[0]):
@@ -187,7 +187,7 @@ def _execute(code, lanes, numbers, sources, slots, x, y, state, seen, start, row
             _loop(extra, lanes[b + 2 : b + 2 + a], lanes[b], slots, part, seen, p, rows, x, y)
 
 
-@jit
+@jit_ieee
 def play(code, lanes, numbers, sources, slots, x, y, state, seen, rows, out):
     """Run a tape over `rows` rows; moves `state` on in place and writes out [F, rows]."""
     for start in range(0, rows, TILE):

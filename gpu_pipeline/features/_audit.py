@@ -16,11 +16,12 @@ from torch import Tensor
 
 from gpu_pipeline.core.schema import TIME_COLUMNS, Bars, Features
 from gpu_pipeline.core.units import DAY_NS
+from gpu_pipeline.features._book import BookRows
 from gpu_pipeline.features._evaluate import State
 from gpu_pipeline.features._set import Choice, is_time_step
-from gpu_pipeline.features.engine import Engine
+from gpu_pipeline.features.engine import Engine, Rows, suffix
 
-Tables = Mapping[str, Bars]
+Tables = Mapping[str, Rows]
 ROWS = ("first_trade_row", "last_trade_row")
 
 
@@ -41,17 +42,31 @@ def same_bits(a: Tensor, b: Tensor) -> Tensor:
     return (a.view(torch.int64) == b.view(torch.int64)) | ((a != a) & (b != b))
 
 
-def arrival(name: str, table: Bars) -> Tensor:
-    """[B] the trade row with which each bar is there: its last, or the one after it where the bar ends by time."""
-    return table.last_trade_row + int(is_time_step(name))
+def base_of(tables: Tables) -> Bars:
+    """The bars that the others are aligned to: the first."""
+    base = next(iter(tables.values()))
+    assert isinstance(base, Bars)
+    return base
 
 
-def cut(tables: Tables, after: int, until: int) -> dict[str, Bars]:
+def arrival(name: str, table: Rows, base: Bars) -> Tensor:
+    """[B] the trade row with which each row is there.
+
+    Of a bar its last one, or the one after it where the bar ends by time; of a cell of the book that of the first bar
+    of the base that may see it.
+    """
+    if isinstance(table, Bars):
+        return table.last_trade_row + int(is_time_step(name))
+    rows = torch.cat((base.last_trade_row, base.last_trade_row.new_full((1,), torch.iinfo(torch.int64).max - 1)))
+    return rows[torch.searchsorted(base.close_timestamp.contiguous(), table.known_ns, right=True)]
+
+
+def cut(tables: Tables, after: int, until: int) -> dict[str, Rows]:
     """The bars of every resolution that close with the trades after row `after`, up to row `until`."""
-    edges = torch.tensor([after, until])
-    pieces = {}
+    edges, base = torch.tensor([after, until]), base_of(tables)
+    pieces: dict[str, Rows] = {}
     for name, table in tables.items():
-        first, last = torch.searchsorted(arrival(name, table).cpu(), edges, right=True).tolist()
+        first, last = torch.searchsorted(arrival(name, table, base).cpu(), edges, right=True).tolist()
         pieces[name] = table.select(slice(first, last))
     return pieces
 
@@ -91,12 +106,16 @@ def check_future(engine: Engine, tables: Tables, row: int) -> list[Finding]:
     return found + list(_differences("look-ahead (future changed)", engine, whole[:known], poisoned))
 
 
-def poison(tables: Tables, row: int) -> dict[str, Bars]:
-    """The same bars, other in every column once they arrive after trade `row`; their order and trade rows stay."""
-    return {name: _poison(table, arrival(name, table) > row) for name, table in tables.items()}
+def poison(tables: Tables, row: int) -> dict[str, Rows]:
+    """The same rows, other in every column once they arrive after trade `row`; their order and trade rows stay."""
+    base = base_of(tables)
+    return {name: _poison(table, arrival(name, table, base) > row) for name, table in tables.items()}
 
 
-def _poison(table: Bars, later: Tensor) -> Bars:
+def _poison(table: Rows, later: Tensor) -> Rows:
+    if isinstance(table, BookRows):
+        depth = torch.where(later[:, None, None], table.depth * 3 + 11, table.depth)
+        return replace(table, depth=depth, known_ns=torch.where(later, table.known_ns + 3 * DAY_NS, table.known_ns))
     columns = {}
     for name, column in table.columns.items():
         if name in TIME_COLUMNS:
@@ -113,15 +132,18 @@ def check_warmup(choices: Sequence[Choice], tables: Tables) -> list[Finding]:
     """Whether each column of each resolution has a value from its declared row on, and none before."""
     found = []
     for name, table in tables.items():
-        wanted = [replace(choice, on=None) for choice in choices if choice.wanted_on(name)]
+        wanted = [choice for choice in choices if choice.wanted_on(name)]
         if wanted:
-            engine = Engine(wanted, (name,))
-            found += list(_warmup(engine, run_whole(engine, {name: table}).values))
+            engine = Engine(wanted, tuple(dict.fromkeys((next(iter(tables)), name))))
+            # A missing cell of the book has no value by definition.
+            rows = table.select(table.valid) if isinstance(table, BookRows) else table
+            columns = [column for column in engine.names if column.endswith(suffix(name))]
+            found += list(_warmup(engine, columns, engine.own_rows(name, rows)))
     return found
 
 
-def _warmup(engine: Engine, values: Tensor) -> Iterator[Finding]:
-    for index, column in enumerate(engine.names):
+def _warmup(engine: Engine, columns: Sequence[str], values: Tensor) -> Iterator[Finding]:
+    for index, column in enumerate(columns):
         declared = min(engine.warmup[column], len(values))
         empty = torch.isnan(values[:, index])
         if not bool(empty[:declared].all()):

@@ -138,18 +138,18 @@ class Program:
 
     Attributes:
         names: F output names.
-        columns: bar columns that are read; always the close, whose length is that of the chunk.
+        columns: columns that are read; always the anchor, whose length is that of the chunk.
         warmup: F numbers of rows that are NaN.
         fingerprint: changes with whatever makes an older state useless.
     """
 
-    def __init__(self, outputs: Mapping[str, Expression], *, grouped: bool = False) -> None:
-        nodes = _collect(outputs.values())
+    def __init__(self, outputs: Mapping[str, Expression], *, anchor: str = "close", grouped: bool = False) -> None:
+        nodes = collect(outputs.values())
         levels = _levels(nodes)
         self.names = tuple(outputs)
         self.warmup = tuple(node.warmup for node in outputs.values())
-        read = {node.parameters[0] for node in nodes.values() if node.kind == "column"}
-        self.columns = tuple(sorted(read | {"close"}))
+        self.columns = tuple(sorted({*columns_of(nodes), anchor}))
+        self._anchor = anchor
         self._outputs = tuple(node.name for node in outputs.values())
         self._constants = {name: node.parameters[0] for name, node in nodes.items() if node.kind == "constant"}
         self._made: dict[torch.device, dict[str, Tensor]] = {}
@@ -171,7 +171,7 @@ class Program:
 
     def step(self, columns: Mapping[str, Tensor], state: State) -> tuple[Tensor, State]:
         """Outputs [B, F] of a chunk of columns [B] (or [] where the same for all rows), and the state after it."""
-        rows, device = len(columns["close"]), columns["close"].device
+        rows, device = len(columns[self._anchor]), columns[self._anchor].device
         if self._on_tape(device):
             out, tape = self._tapes.step(columns, rows, state["tape"][0], int(state["rows"][0]))
             return out, {"rows": (state["rows"][0] + rows,), "tape": (tape,)}
@@ -228,7 +228,12 @@ def _blank_warmup(values: Tensor, warmup: tuple[int, ...], rows: Tensor) -> Tens
     return values
 
 
-def _collect(outputs: Any) -> dict[str, Expression]:
+def columns_of(nodes: Mapping[str, Expression]) -> set[str]:
+    """The columns that expressions read."""
+    return {node.parameters[0] for node in nodes.values() if node.kind == "column"}
+
+
+def collect(outputs: Any) -> dict[str, Expression]:
     """Every node once by name, inputs before what is computed from them."""
     found: dict[str, Expression] = {}
     visit = list(outputs)[::-1]

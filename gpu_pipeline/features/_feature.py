@@ -14,7 +14,7 @@ from pydantic import Field
 from gpu_pipeline.core import plugins
 from gpu_pipeline.core.errors import InputError, nearest
 from gpu_pipeline.core.plugins import Options
-from gpu_pipeline.features.expression import Columns, Expression
+from gpu_pipeline.features.expression import Book, Columns, Expression
 
 Rows = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
 ManyRows = Annotated[int, Field(strict=True, ge=2, le=1_000_000)]
@@ -43,10 +43,12 @@ class Feature:
     Attributes:
         name: its key in a feature set (TA-Lib's name in lower case where there is one).
         function: `function(bars, **parameters) -> {output name: expression}`; its docstring holds the formula.
+            That of a feature of the book gets a `Book`.
         config: its parameters; their order is that of a list in `windows` and of the column's name.
         levels: outputs that are levels (prices, cumulative volume): computed, but no model input as they are.
         tolerance: largest difference between devices, relative to the largest value of the column.
         tail: how the parameters end a column's name where they are not joined by `_`: `_{window}w_{bins}b`.
+        of_book: whether it is computed on the grid of the book instead of on bars.
     """
 
     name: str
@@ -55,12 +57,16 @@ class Feature:
     levels: tuple[str, ...] = ()
     tolerance: float = 1e-9
     tail: str | None = None
+    of_book: bool = False
 
     def columns(self, parameters: Options) -> dict[str, Expression]:
         """Column name -> expression: the output's name and the parameters, `macd_signal_12_26_9`."""
         values = parameters.model_dump()
         tail = self._tail(values)
-        return {f"{output}{tail}": node for output, node in self.function(Columns(), **values).items()}
+        return {
+            f"{output}{tail}": node
+            for output, node in self.function(Book() if self.of_book else Columns(), **values).items()
+        }
 
     def level_columns(self, parameters: Options) -> tuple[str, ...]:
         """The columns of `columns` that are levels."""

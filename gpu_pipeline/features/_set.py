@@ -13,6 +13,7 @@ from gpu_pipeline.core.errors import ConfigError, InputError, Problem, nearest
 from gpu_pipeline.core.plugins import Options
 from gpu_pipeline.core.runfile import read_yaml
 from gpu_pipeline.core.units import format_step, parse_duration
+from gpu_pipeline.features._book import BOOK
 from gpu_pipeline.features._feature import Feature, find
 
 KEYS = ("windows", "on")
@@ -33,6 +34,8 @@ class Choice:
 
     def wanted_on(self, resolution: str) -> bool:
         """Whether it is computed over a resolution."""
+        if self.feature.of_book or resolution == BOOK:
+            return self.feature.of_book and resolution == BOOK
         return self.on is None or resolution in self.on or (TIME_BARS in self.on and is_time_step(resolution))
 
 

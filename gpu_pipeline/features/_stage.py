@@ -13,12 +13,13 @@ from torch import Tensor
 
 from gpu_pipeline.core.config import RunConfig
 from gpu_pipeline.core.errors import InputError
-from gpu_pipeline.core.schema import Bars, Features, Symbol
+from gpu_pipeline.core.schema import Bars, Depth, Features, Symbol
 from gpu_pipeline.core.store import file_metadata, read_table, write_table
 from gpu_pipeline.core.trace import Trace
 from gpu_pipeline.core.units import month_of, parse_instant
+from gpu_pipeline.features._book import BOOK, BookRows
 from gpu_pipeline.features._set import is_time_step, read_include, read_set
-from gpu_pipeline.features.engine import Engine
+from gpu_pipeline.features.engine import Engine, Rows
 
 ROW_COLUMNS = ("time_ns", "known_ns", "last_trade_row")
 TIMESTAMP = pa.timestamp("ns", tz="UTC")
@@ -29,6 +30,7 @@ def write(
     config: RunConfig,
     symbols: Mapping[str, Symbol],
     bars: Callable[[Symbol, str], Bars],
+    book: Callable[[Symbol], Depth],
     device: torch.device,
     trace: Trace,
 ) -> dict[str, Any]:
@@ -37,10 +39,15 @@ def write(
     accounts = {}
     with trace.progress("features", len(symbols)) as ticker:
         for name, symbol in symbols.items():
-            tables = {resolution: bars(symbol, resolution).complete() for resolution in engine.needed}
-            _refuse_nothing(tables[engine.base], name)
+            tables: dict[str, Rows] = {
+                resolution: bars(symbol, resolution).complete() for resolution in engine.needed if resolution != BOOK
+            }
+            if BOOK in engine.needed:
+                tables[BOOK] = BookRows.of(book(symbol))
+            base = base_of(engine, tables)
+            _refuse_nothing(base, name)
             rows = _write_symbol(folder, engine, tables, device)
-            accounts[name] = {"bars": len(tables[engine.base]), "rows": rows, "span": _span(tables[engine.base])}
+            accounts[name] = {"bars": len(base), "rows": rows, "span": _span(base)}
             ticker.advance(1, name)
     return {
         "rows_in": sum(account["bars"] for account in accounts.values()),
@@ -68,6 +75,8 @@ def compile_run(config: RunConfig) -> Engine:
     if config.features is None or config.bars is None:
         raise InputError("features: the run file needs the sections 'bars' and 'features'")
     resolutions = ("short", *config.bars.resolutions, *config.bars.time)
+    if config.book is not None:
+        resolutions = (*resolutions, BOOK)
     return Engine(read_set(config.features.set), resolutions, include=read_include(config.features.include))
 
 
@@ -97,9 +106,16 @@ def _tensor(column: pa.ChunkedArray, device: torch.device) -> Tensor:
     return torch.tensor(plain.to_numpy(), device=device)
 
 
-def _write_symbol(folder: Path, engine: Engine, tables: Mapping[str, Bars], device: torch.device) -> int:
+def base_of(engine: Engine, tables: Mapping[str, Rows]) -> Bars:
+    """The bars whose rows come out."""
+    base = tables[engine.base]
+    assert isinstance(base, Bars)
+    return base
+
+
+def _write_symbol(folder: Path, engine: Engine, tables: Mapping[str, Rows], device: torch.device) -> int:
     state, rows = engine.start(device), 0
-    for year, month, chunk in _months(tables, engine.base):
+    for year, month, chunk in _months(tables, base_of(engine, tables), engine.base):
         features, state = engine.step(chunk, state)
         name = features.symbol.name
         _write_month(folder / name / f"{name}_{year:04d}_{month:02d}.parquet", features)
@@ -107,21 +123,23 @@ def _write_symbol(folder: Path, engine: Engine, tables: Mapping[str, Bars], devi
     return rows
 
 
-def _months(tables: Mapping[str, Bars], base: str) -> Iterator[tuple[int, int, dict[str, Bars]]]:
+def _months(tables: Mapping[str, Rows], bars: Bars, base: str) -> Iterator[tuple[int, int, dict[str, Rows]]]:
     """The bars cut where the base enters another month; each piece holds what its base rows may see."""
     first = dict.fromkeys(tables, 0)
-    closed = tables[base].close_timestamp
+    closed = bars.close_timestamp
     while first[base] < len(closed):
         year, month = month_of(int(closed[first[base]]))
         end = parse_instant(f"{year + month // 12:04d}-{month % 12 + 1:02d}-01")
         stop = int(torch.searchsorted(closed, end))
-        last = {name: _visible(name, table, tables[base], stop - 1) for name, table in tables.items()} | {base: stop}
+        last = {name: _visible(name, table, bars, stop - 1) for name, table in tables.items()} | {base: stop}
         yield year, month, {name: table.select(slice(first[name], last[name])) for name, table in tables.items()}
         first = last
 
 
-def _visible(name: str, table: Bars, base: Bars, row: int) -> int:
+def _visible(name: str, table: Rows, base: Bars, row: int) -> int:
     """How many rows of a table the base's `row` may see."""
+    if isinstance(table, BookRows):
+        return int(torch.searchsorted(table.known_ns, base.close_timestamp[row]))
     key = "close_timestamp" if is_time_step(name) else "last_trade_row"
     return int(torch.searchsorted(table.columns[key], base.columns[key][row], right=True))
 

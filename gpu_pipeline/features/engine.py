@@ -2,7 +2,8 @@
 
 Each resolution's features are computed on its own rows. A row of the base (the short bars) then sees, of every other
 resolution, the last row that was known: of bars made of trades the last with `last_trade_row` <= its own, of time bars
-the last that ended at or before its own closing trade. Rows that no base row has seen yet wait in the state.
+the last that ended at or before its own closing trade, of the book the last cell that was known before that trade. Rows
+that no base row has seen yet wait in the state.
 
 Axes: B rows of the base, R rows of another resolution, F features.
 """
@@ -10,6 +11,7 @@ Axes: B rows of the base, R rows of another resolution, F features.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -17,17 +19,23 @@ from torch import Tensor
 from gpu_pipeline.core.errors import InputError, nearest
 from gpu_pipeline.core.schema import Bars, Features
 from gpu_pipeline.core.store import digest_of
+from gpu_pipeline.features._book import BOOK, BookRows, read_levels
 from gpu_pipeline.features._columns import read_columns
-from gpu_pipeline.features._evaluate import Program, State
+from gpu_pipeline.features._evaluate import Program, State, collect, columns_of
 from gpu_pipeline.features._set import TIME_BARS, Choice, is_time_step
 from gpu_pipeline.features.expression import Expression
 
 SHORT_NAMES = {"short": "s", "medium": "m", "long": "l"}
 BEFORE_ALL = torch.iinfo(torch.int64).min
+# Whose rows are counted where nothing else is read.
+ANCHORS = {BOOK: "bid_price_1"}
+Rows: TypeAlias = Bars | BookRows
 
 
 def suffix(resolution: str) -> str:
-    """`_db_s _db_m _db_l` of short, medium and long bars, `_db_NAME` of others, `_tb_1min` of time bars."""
+    """`_db_s _db_m _db_l` of short, medium and long bars, `_db_NAME` of others, `_tb_1min` of time bars, `_ob`."""
+    if resolution == BOOK:
+        return "_ob"
     if is_time_step(resolution):
         return f"_tb_{resolution}"
     return f"_db_{SHORT_NAMES.get(resolution, resolution)}"
@@ -62,14 +70,15 @@ class Engine:
             raise InputError(
                 "features of several resolutions need suffixes, or their columns would have the same names"
             )
+        _check_book(choices, resolutions)
         if suffixes:
             _check_resolutions(choices, resolutions)
         outputs, levels = _outputs(choices, resolutions, suffixes)
         kept = _select(outputs, include)
         if not any(kept.values()):
             raise InputError(f"features: the set makes no column for the resolutions {', '.join(resolutions)}")
-        self._programs = {name: Program(part) for name, part in kept.items() if part}
-        self._readers = {name: _readers(kept[name]) for name in self._programs}
+        self._programs = {name: Program(part, anchor=ANCHORS.get(name, "close")) for name, part in kept.items() if part}
+        self._readers = {name: _readers(kept[name], ANCHORS.get(name, "close")) for name in self._programs}
         self.resolutions = tuple(resolutions)
         self.names = tuple(name for program in self._programs.values() for name in program.names)
         self.levels = tuple(name for name in self.names if name in levels)
@@ -101,7 +110,7 @@ class Engine:
                 state[f"{name}/seen"] = (keys, torch.full((1, width), torch.nan, dtype=torch.float64, device=device))
         return state
 
-    def step(self, bars: Mapping[str, Bars], state: State) -> tuple[Features, State]:
+    def step(self, bars: Mapping[str, Rows], state: State) -> tuple[Features, State]:
         """Features [B, F] of the base rows in a chunk, and the state after it.
 
         `bars` holds every resolution of `needed`: what closed in the same stretch of trades. Partial rows are left out.
@@ -111,6 +120,7 @@ class Engine:
         """
         complete = {name: _complete(bars, name) for name in self.needed}
         base = complete[self.base]
+        assert isinstance(base, Bars)
         parts, after = [], State()
         for name in self._programs:
             values, inner = self._own_rows(name, complete[name], _inside(name, state))
@@ -121,12 +131,19 @@ class Engine:
             parts.append(values)
         return self._table(base, parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)), after
 
-    def _own_rows(self, name: str, bars: Bars, state: State) -> tuple[Tensor, State]:
+    def own_rows(self, name: str, rows: Rows) -> Tensor:
+        """[R, F] of one resolution on its own rows, from its first row on."""
+        return self._own_rows(name, rows, self._programs[name].start(rows.device))[0]
+
+    def _own_rows(self, name: str, bars: Rows, state: State) -> tuple[Tensor, State]:
         """[R, F] of one resolution on its own rows."""
         program = self._programs[name]
         if len(bars) == 0:
             return torch.empty(0, len(program.names), dtype=torch.float64, device=bars.device), state
-        return program.step(read_columns(bars, self._readers[name]), state)
+        readers = self._readers[name]
+        return program.step(
+            read_levels(bars, readers) if isinstance(bars, BookRows) else read_columns(bars, readers), state
+        )
 
     def _table(self, base: Bars, values: Tensor) -> Features:
         closed = base.close_timestamp
@@ -150,8 +167,10 @@ def _align(keys: Tensor, values: Tensor, wanted: Tensor, seen: tuple[Tensor, ...
     return values[last], (keys[first_kept:].clone(), values[first_kept:].clone())
 
 
-def _keys(name: str, bars: Bars, base: Bars) -> tuple[Tensor, Tensor]:
-    """What decides visibility: the trade row at which a bar closed, or the time at which a time bar ended."""
+def _keys(name: str, bars: Rows, base: Bars) -> tuple[Tensor, Tensor]:
+    """What decides visibility: the trade row at which a bar closed, when a time bar ended, when a cell was known."""
+    if isinstance(bars, BookRows):
+        return bars.known_ns, base.close_timestamp - 1
     if is_time_step(name):
         return bars.close_timestamp, base.close_timestamp.contiguous()
     if bool((bars.last_trade_row < 0).any()) or bool((base.last_trade_row < 0).any()):
@@ -162,11 +181,14 @@ def _keys(name: str, bars: Bars, base: Bars) -> tuple[Tensor, Tensor]:
     return bars.last_trade_row, base.last_trade_row.contiguous()
 
 
-def _complete(bars: Mapping[str, Bars], name: str) -> Bars:
+def _complete(bars: Mapping[str, Rows], name: str) -> Rows:
     if name not in bars:
         raise InputError(f"features: no bars of the resolution '{name}'; there are {', '.join(bars) or 'none'}")
-    partial = bars[name].columns.get("is_partial")
-    return bars[name] if partial is None or not bool(partial.any()) else bars[name].complete()
+    rows = bars[name]
+    if isinstance(rows, BookRows):
+        return rows
+    partial = rows.columns.get("is_partial")
+    return rows if partial is None or not bool(partial.any()) else rows.complete()
 
 
 def _inside(name: str, state: State) -> State:
@@ -176,6 +198,15 @@ def _inside(name: str, state: State) -> State:
 
 def _under(name: str, state: State) -> State:
     return {f"{name}/{key}": part for key, part in state.items()}
+
+
+def _check_book(choices: Sequence[Choice], resolutions: Sequence[str]) -> None:
+    wanted = [choice.feature.name for choice in choices if choice.feature.of_book]
+    if wanted and BOOK not in resolutions:
+        raise InputError(
+            f"features: '{wanted[0]}' is a feature of the book, and there is none; add the section book to the run file"
+            " (gp.make_features: the depth tensor under the name 'book'), or leave it out"
+        )
 
 
 def _check_resolutions(choices: Sequence[Choice], resolutions: Sequence[str]) -> None:
@@ -227,10 +258,10 @@ def _select(
     return {name: {key: node for key, node in part.items() if key in kept} for name, part in outputs.items()}
 
 
-def _readers(outputs: Mapping[str, Expression]) -> dict[str, list[str]]:
-    """Bar column -> the feature columns that need it; the close is always read."""
-    readers: dict[str, list[str]] = {}
+def _readers(outputs: Mapping[str, Expression], anchor: str) -> dict[str, list[str]]:
+    """Column -> the feature columns that need it; the anchor is always read."""
+    readers: dict[str, list[str]] = {anchor: []}
     for name, node in outputs.items():
-        for column in Program({name: node}).columns:
+        for column in sorted(columns_of(collect([node])) | {anchor}):
             readers.setdefault(column, []).append(name)
     return readers

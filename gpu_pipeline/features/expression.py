@@ -23,6 +23,8 @@ CLOCK = ("day_number", "seconds_of_day", "day_of_week", "month", "seconds_since_
 LOCAL_CLOCK = ("seconds_of_day_local", "day_of_week_local", "month_local", "asia_open", "europe_open", "us_open")
 DERIVED = ("duration_seconds", "quantity_lot", "price_tick", *CLOCK, *LOCAL_CLOCK)
 COLUMNS = (*(name for name in BAR_COLUMNS if name != "is_partial"), *DERIVED)
+# Of a level of a depth tensor, in its order of channels.
+CHANNELS = ("bid_price", "bid_quantity", "ask_price", "ask_quantity")
 Operand: TypeAlias = "Expression | float"
 
 
@@ -140,6 +142,32 @@ class Columns:
                 f"bars.{name}: no such column" + (f"; did you mean '{hint}'?" if hint else f"; {', '.join(COLUMNS)}")
             )
         return Expression("column", (), (name,))
+
+
+class Book:
+    """The levels of a depth tensor, as expressions; level 1 is the best. Base units and quote currency."""
+
+    def bid_price(self, level: int = 1) -> Expression:
+        """Price of a bid level; of an empty one that of the last there is."""
+        return _level("bid_price", level)
+
+    def bid_quantity(self, level: int = 1) -> Expression:
+        """Quantity of a bid level, 0 where there is none."""
+        return _level("bid_quantity", level)
+
+    def ask_price(self, level: int = 1) -> Expression:
+        """Price of an ask level; of an empty one that of the last there is."""
+        return _level("ask_price", level)
+
+    def ask_quantity(self, level: int = 1) -> Expression:
+        """Quantity of an ask level, 0 where there is none."""
+        return _level("ask_quantity", level)
+
+
+def _level(channel: str, level: int) -> Expression:
+    if level < 1:
+        raise InputError(f"book.{channel}({level}): levels are counted from 1, the best")
+    return Expression("column", (), (f"{channel}_{level}",))
 
 
 def maximum(a: Operand, b: Operand) -> Expression:

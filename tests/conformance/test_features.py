@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,11 +16,12 @@ from gpu_pipeline.core import plugins
 from gpu_pipeline.core.errors import InputError
 from gpu_pipeline.core.schema import Bars
 from gpu_pipeline.features import _audit, _feature, _state
+from gpu_pipeline.features._book import BookRows
 from gpu_pipeline.features._set import Choice, read_set
 from gpu_pipeline.features.engine import Engine
 from gpu_pipeline.features.expression import Columns, Expression, loop
 from kernels.loops import RowLoop, row_loop
-from tests.features.factory import market, random_tape
+from tests.features.factory import depth_of, market, random_tape
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
@@ -33,8 +35,9 @@ def default_choice(name: str) -> Choice:
 
 
 @pytest.fixture(scope="module")
-def tables() -> dict[str, Bars]:
-    return market(random_tape(4000, seed=11, minutes=40), threshold=30_000, medium=4, long=3)
+def tables() -> dict[str, Any]:
+    tape = random_tape(4000, seed=11, minutes=40)
+    return {**market(tape, threshold=30_000, medium=4, long=3), "book": BookRows.of(depth_of(tape))}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +45,7 @@ def choices() -> list[Choice]:
     return [default_choice(name) for name in _feature.catalogue()]
 
 
-def trade_count(tables: dict[str, Bars]) -> int:
+def trade_count(tables: dict[str, Any]) -> int:
     return int(tables["short"].last_trade_row[-1]) + 1
 
 
@@ -50,13 +53,13 @@ def show(findings: list[_audit.Finding]) -> str:
     return "\n".join(map(str, findings))
 
 
-def test_the_market_has_what_the_checks_need(tables: dict[str, Bars]) -> None:
+def test_the_market_has_what_the_checks_need(tables: dict[str, Any]) -> None:
     assert all(len(tables[name]) > least for name, least in (("short", 100), ("medium", 25), ("long", 9), ("1min", 20)))
     assert (tables["short"].close_timestamp.diff() == 0).any()
 
 
 @pytest.mark.parametrize("name", sorted(_feature.catalogue()))
-def test_feature_keeps_the_laws(name: str, tables: dict[str, Bars]) -> None:
+def test_feature_keeps_the_laws(name: str, tables: dict[str, Any]) -> None:
     choice = default_choice(name)
     engine = Engine([choice], tuple(tables))
     trades = trade_count(tables)
@@ -66,27 +69,30 @@ def test_feature_keeps_the_laws(name: str, tables: dict[str, Bars]) -> None:
     for row in (0, trades // 3, int(tables["1min"].last_trade_row[5]), int(tables["medium"].last_trade_row[9])):
         findings += _audit.check_future(engine, tables, row)
     assert not findings, show(findings)
-    assert choice.feature.summary and set(choice.feature.levels) <= {
-        output.removesuffix("_7") for output in choice.feature.columns(choice.parameters)
-    }
+    columns = choice.feature.columns(choice.parameters)
+    assert choice.feature.summary and set(choice.feature.level_columns(choice.parameters)) <= set(columns)
 
 
-def test_one_bar_at_a_time_gives_the_bits_of_one_call(tables: dict[str, Bars], choices: list[Choice]) -> None:
+def test_one_bar_at_a_time_gives_the_bits_of_one_call(tables: dict[str, Any], choices: list[Choice]) -> None:
     engine = Engine(choices, tuple(tables))
-    every_bar = sorted({row for name, table in tables.items() for row in _audit.arrival(name, table).tolist()})
+    base = tables["short"]
+    every_bar = sorted({row for name, table in tables.items() for row in _audit.arrival(name, table, base).tolist()})
     findings = _audit.check_chunks(engine, tables, every_bar)
     assert not findings, show(findings)
 
 
 def test_state_restored_by_another_process_goes_on_with_the_same_bits(
-    tables: dict[str, Bars], choices: list[Choice], tmp_path: Path
+    tables: dict[str, Any], choices: list[Choice], tmp_path: Path
 ) -> None:
     engine = Engine(choices, tuple(tables))
     middle = trade_count(tables) // 2 + 7
     _, state = engine.step(_audit.cut(tables, -1, middle), engine.start(CPU))
     _state.save_state(tmp_path / "state", engine, state)
     for name, table in tables.items():
-        table.to_parquet(tmp_path / f"{name}.parquet")
+        if name == "book":
+            torch.save([table.depth, table.known_ns, table.valid], tmp_path / "book.pt")
+        else:
+            table.to_parquet(tmp_path / f"{name}.parquet")
     script = f"""
 import sys, torch
 sys.path.insert(0, {str(ROOT)!r})
@@ -108,8 +114,9 @@ def resume(folder: str, names: list[str], middle: int) -> None:
 
     from tests.features.factory import SYMBOL
 
-    tables = {}
-    for name in names:
+    tables: dict[str, Any] = dict.fromkeys(names)
+    tables["book"] = BookRows(SYMBOL, *torch.load(Path(folder) / "book.pt", weights_only=True))
+    for name in (name for name in names if name != "book"):
         frame = pq.read_table(Path(folder) / f"{name}.parquet")
         plain = {
             key: frame[key].cast(pa.int64()) if pa.types.is_timestamp(frame[key].type) else frame[key]
@@ -130,7 +137,7 @@ def test_feature_names_are_unique_and_column_names_too(choices: list[Choice]) ->
 
 
 @pytest.mark.parametrize("name", ["standard", "demo"])
-def test_shipped_sets_pass_on_all_resolutions(name: str, tables: dict[str, Bars]) -> None:
+def test_shipped_sets_pass_on_all_resolutions(name: str, tables: dict[str, Any]) -> None:
     engine = Engine(read_set(ROOT / "configs" / "features" / f"{name}.yaml"), tuple(tables))
     assert len(engine.names) == len(set(engine.names)) and not engine.levels
     assert all(column.count("_db_") + column.count("_tb_") == 1 for column in engine.names)
@@ -176,7 +183,7 @@ def of_loop(name: str, function: RowLoop, warmup: int = 0) -> Choice:
     return Choice(declared, declared.config())
 
 
-def test_an_honest_loop_passes(tables: dict[str, Bars]) -> None:
+def test_an_honest_loop_passes(tables: dict[str, Any]) -> None:
     engine = Engine([of_loop("peak", running_peak)], tuple(tables))
     findings = _audit.check_chunks(engine, tables, [100, 101, 900]) + _audit.check_future(engine, tables, 1000)
     assert not findings, show(findings)
@@ -185,7 +192,7 @@ def test_an_honest_loop_passes(tables: dict[str, Bars]) -> None:
 
 
 @pytest.mark.parametrize(("function", "shifted"), [(peek, "leak"), (chunk_mean, "mean")])
-def test_a_loop_that_peeks_is_caught(function: RowLoop, shifted: str, tables: dict[str, Bars]) -> None:
+def test_a_loop_that_peeks_is_caught(function: RowLoop, shifted: str, tables: dict[str, Any]) -> None:
     engine = Engine([of_loop(shifted, function)], ("short",))
     future = _audit.check_future(engine, {"short": tables["short"]}, 1000)
     assert {finding.check.split(" ")[0] for finding in future} == {"look-ahead"}
@@ -193,7 +200,7 @@ def test_a_loop_that_peeks_is_caught(function: RowLoop, shifted: str, tables: di
     assert _audit.check_chunks(engine, {"short": tables["short"]}, [1000])
 
 
-def test_a_wrong_warmup_is_caught(tables: dict[str, Bars]) -> None:
+def test_a_wrong_warmup_is_caught(tables: dict[str, Any]) -> None:
     found = _audit.check_warmup([of_loop("late", gap_of_three, warmup=1)], {"short": tables["short"]})
     assert [str(finding) for finding in found] == ["warm-up: late_db_s: declares 1 rows, but row 1 has no value"]
 
@@ -203,7 +210,7 @@ def test_a_negative_lag_is_refused() -> None:
         Columns().close.lag(-1)
 
 
-def test_manifest_of_a_state_is_plain_json(tables: dict[str, Bars], choices: list[Choice], tmp_path: Path) -> None:
+def test_manifest_of_a_state_is_plain_json(tables: dict[str, Any], choices: list[Choice], tmp_path: Path) -> None:
     engine = Engine(choices, ("short",))
     _state.save_state(tmp_path, engine, engine.start(CPU))
     assert json.loads((tmp_path / "state.json").read_text())["columns"] == list(engine.names)

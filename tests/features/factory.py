@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
-from gpu_pipeline.core.schema import BAR_INTEGERS, Bars, Symbol
+from gpu_pipeline.core.schema import BAR_INTEGERS, Bars, Depth, Symbol
 
 SYMBOL = Symbol("TESTUSDT", Decimal("0.01"), Decimal("0.001"))
 MINUTE = 60_000_000_000
@@ -138,3 +138,18 @@ def plain_bars(close: np.ndarray, high: np.ndarray | None = None, low: np.ndarra
         "is_partial": torch.zeros(len(close), dtype=torch.bool),
     }
     return Bars(SYMBOL, "dollar_plain", columns)
+
+
+def depth_of(tape: Tape, step_ns: int = 5_000_000_000, levels: int = 12, seed: int = 0) -> Depth:
+    """A random book around the last trade of each grid time; every fortieth cell is missing, some levels are empty."""
+    rng = np.random.default_rng(seed)
+    grid = np.arange(tape.time[0] // step_ns + 1, tape.time[-1] // step_ns + 1) * step_ns
+    last = np.round(tape.price[np.searchsorted(tape.time, grid, side="right") - 1] * 100)
+    away = rng.integers(1, 4, (len(grid), levels, 2)).cumsum(axis=1)
+    lots = rng.integers(0, 5_000, (len(grid), levels, 2)) * (rng.random((len(grid), levels, 2)) < 0.9)
+    valid = np.arange(len(grid)) % 40 != 39
+    depth = np.stack([last[:, None] - away[..., 0], lots[..., 0], last[:, None] + away[..., 1], lots[..., 1]], axis=2)
+    depth = torch.tensor(np.where(valid[:, None, None], depth, 0.0))
+    known, found = torch.tensor(grid), torch.tensor(valid)
+    zeros = torch.zeros(len(grid), dtype=torch.int64)
+    return Depth(SYMBOL, depth, torch.stack((zeros, zeros), 1), known, known, zeros, found, torch.zeros_like(found))

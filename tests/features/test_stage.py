@@ -11,7 +11,7 @@ import torch
 
 from gpu_pipeline.core.config import BarsSection, FeaturesSection, RunConfig
 from gpu_pipeline.core.errors import ConfigError, InputError
-from gpu_pipeline.core.schema import Bars, Symbol
+from gpu_pipeline.core.schema import Bars, Depth, Symbol
 from gpu_pipeline.core.trace import Trace
 from gpu_pipeline.features import _audit, _stage, _state
 from gpu_pipeline.features._make import make_features
@@ -45,8 +45,12 @@ def write(folder: Path, tables: dict[str, Bars], features: object = SET) -> dict
         asked.append(resolution)
         return tables[resolution]
 
-    content = _stage.write(folder, config(features), {SYMBOL.name: SYMBOL}, bars, CPU, Trace())
+    content = _stage.write(folder, config(features), {SYMBOL.name: SYMBOL}, bars, no_book, CPU, Trace())
     return {**content, "asked": asked}
+
+
+def no_book(symbol: Symbol) -> Depth:
+    raise AssertionError("no feature of the set is of the book")
 
 
 def test_months_on_disk_are_one_call_in_memory(tmp_path: Path, tables: dict[str, Bars]) -> None:
