@@ -184,7 +184,8 @@ def _secrets(uri: str) -> tuple[str, ...]:
 
 def _first_line(error: Exception, secrets: tuple[str, ...]) -> str:
     """What the server said, without the driver's words before it."""
-    said = re.sub(r"^.*?(ERROR|FATAL):\s*|^\w+: |\[libpq\] ", "", str(error).strip().split("\n")[0])
+    first = str(error).strip().split("\n")[0]
+    said = re.sub(r"^.*?(ERROR|FATAL):\s*|^\w+: |\[libpq\] (Failed to connect: )?", "", first)
     for secret in secrets:
         said = said.replace(secret, "***")
     return said

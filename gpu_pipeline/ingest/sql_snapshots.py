@@ -1,4 +1,4 @@
-"""Book snapshots in tall form from a SQL server over the PostgreSQL wire protocol: PostgreSQL, GreptimeDB, QuestDB.
+"""Book snapshots in tall form from a SQL server that speaks the PostgreSQL wire protocol.
 
 Columns, sides, levels and clocks are those of `tall_snapshots`, and equal rows give equal snapshots. Rows are asked for
 by UTC days (`query_step` for shorter stretches) of the first clock that the table has, and come sorted by the server,
@@ -6,8 +6,9 @@ so that no time steps back; a row is named by its day and its place in that orde
 Times are timestamps (without a zone: UTC) or whole numbers in ms, us or ns; PostgreSQL's own protocol carries no more
 than microseconds. Prices and quantities are floats, whole numbers or NUMERIC, which is taken exactly.
 
-Memory holds a few copies of one record batch of about 16 MiB, however long the table is. GreptimeDB and QuestDB answer
-no COPY: with `use_copy: false` the answer to a query arrives whole, and `query_step` says how much that is.
+Memory holds a few copies of one record batch of about 16 MiB, however long the table is. GreptimeDB and QuestDB speak
+the protocol too, but answer no COPY: with `use_copy: false` the answer to a query arrives whole, and `query_step` says
+how much that is. The tests run against PostgreSQL, both ways.
 
 A rerun takes what was read before as unchanged while the table has as many rows from `start` to `end`, and the same
 first and last time and smallest and largest price and quantity. A row that was changed in place may leave all of these
