@@ -2,78 +2,138 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import talib
 
 from gpu_pipeline.core.schema import Bars
 from gpu_pipeline.features._make import make_features
+from tests.features import edge_markets
 from tests.features.factory import bars_at, dollar_ends, plain_bars, random_tape, real_tape
 
-Prices = tuple[np.ndarray, np.ndarray, np.ndarray]
-ORACLES: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray, int], np.ndarray]] = {
-    "sma": lambda high, low, close, window: talib.SMA(close, window),
-    "ema": lambda high, low, close, window: talib.EMA(close, window),
-    "rsi": lambda high, low, close, window: talib.RSI(close, window),
-    "atr": lambda high, low, close, window: talib.ATR(high, low, close, window),
+Market = Mapping[str, np.ndarray]
+Oracle = Callable[..., dict[str, np.ndarray]]
+
+
+def of(function: Callable[..., Any], inputs: str, *outputs: str, more: Callable[..., dict[str, Any]] = dict) -> Oracle:
+    """TA-Lib's function of some bar columns (h l c v) and the parameters as one with named outputs."""
+    names = [{"h": "high", "l": "low", "c": "close", "v": "volume"}[letter] for letter in inputs]
+
+    def oracle(market: Market, *parameters: float) -> dict[str, np.ndarray]:
+        found = function(*(market[name] for name in names), *parameters, **more())
+        return dict(zip(outputs, found if isinstance(found, tuple) else (found,), strict=True))
+
+    return oracle
+
+
+def stoch(market: Market, fast_k: int, slow_k: int, slow_d: int) -> dict[str, np.ndarray]:
+    prices = (market[name] for name in ("high", "low", "close"))
+    k, d = talib.STOCH(*prices, fast_k, slow_k, talib.MA_Type.SMA, slow_d, talib.MA_Type.SMA)
+    return {"stoch_k": k, "stoch_d": d}
+
+
+ORACLES: dict[str, tuple[Oracle, list[Any]]] = {
+    "sma": (of(talib.SMA, "c", "sma"), [2, 20, 97]),
+    "ema": (of(talib.EMA, "c", "ema"), [2, 12, 200]),
+    "wma": (of(talib.WMA, "c", "wma"), [2, 14, 30]),
+    "dema": (of(talib.DEMA, "c", "dema"), [2, 20]),
+    "tema": (of(talib.TEMA, "c", "tema"), [2, 20]),
+    "kama": (of(talib.KAMA, "c", "kama"), [2, 10, 30]),
+    "rsi": (of(talib.RSI, "c", "rsi"), [2, 14, 50]),
+    "cmo": (of(talib.CMO, "c", "cmo"), [2, 14]),
+    "mom": (of(talib.MOM, "c", "mom"), [1, 10]),
+    "roc": (of(talib.ROC, "c", "roc"), [1, 10]),
+    "trix": (of(talib.TRIX, "c", "trix"), [1, 15]),
+    "macd": (of(talib.MACD, "c", "macd", "macd_signal", "macd_hist"), [[12, 26, 9], [10, 3, 1]]),
+    "ppo": (of(talib.PPO, "c", "ppo", more=lambda: {"matype": talib.MA_Type.EMA}), [[12, 26], [10, 3]]),
+    "atr": (of(talib.ATR, "hlc", "atr"), [2, 14, 60]),
+    "stoch": (stoch, [[14, 3, 3], [5, 1, 2]]),
+    "stochf": (of(talib.STOCHF, "hlc", "stochf_k", "stochf_d"), [[5, 3], [14, 1]]),
+    "stochrsi": (of(talib.STOCHRSI, "c", "stochrsi_k", "stochrsi_d"), [[14, 14, 3], [14, 5, 3]]),
+    "willr": (of(talib.WILLR, "hlc", "willr"), [2, 14]),
 }
 
 
-def assert_parity(bars: Bars, windows: dict[str, list[int]]) -> None:
-    prices = [getattr(bars, name).numpy() for name in ("high", "low", "close")]
-    features = make_features(bars, {name: {"windows": some} for name, some in windows.items()})
-    for name, some in windows.items():
-        for window in some:
-            ours = features.values[:, features.names.index(f"{name}_{window}")].numpy()
-            theirs = ORACLES[name](*prices, window)
-            assert np.array_equal(np.isnan(ours), np.isnan(theirs)), f"{name}_{window}: other rows are NaN"
-            largest = np.nanmax(np.abs(theirs), initial=0)
-            assert np.nanmax(np.abs(ours - theirs), initial=0) <= 1e-9 * largest, f"{name}_{window}"
+def tail(parameters: Any) -> str:
+    values = parameters if isinstance(parameters, list) else [parameters]
+    return "".join(f"_{value:g}" for value in values)
 
 
-WINDOWS = {"sma": [1, 2, 20, 97], "ema": [1, 2, 12, 200], "rsi": [2, 14, 50], "atr": [2, 14, 60]}
+def assert_parity(bars: Bars, market: Market, names: list[str] | None = None) -> None:
+    chosen = {name: ORACLES[name] for name in names or ORACLES}
+    features = make_features(bars, {name: {"windows": choices} for name, (_, choices) in chosen.items()})
+    unchecked = set(features.names)
+    for oracle, choices in chosen.values():
+        for parameters in choices:
+            values = parameters if isinstance(parameters, list) else [parameters]
+            for output, theirs in oracle(market, *values).items():
+                column = output + tail(parameters)
+                same(column, features.values[:, features.names.index(column)].numpy(), theirs)
+                unchecked.discard(column)
+    assert not unchecked
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_random_walks_on_the_tick_grid(seed: int) -> None:
+def same(column: str, ours: np.ndarray, theirs: np.ndarray) -> None:
+    assert np.array_equal(np.isnan(ours), np.isnan(theirs)), f"{column}: other rows are NaN"
+    largest = np.nanmax(np.abs(theirs), initial=0)
+    assert np.nanmax(np.abs(ours - theirs), initial=0) <= 1e-9 * largest, column
+
+
+def columns_of(bars: Bars) -> Market:
+    return {name: getattr(bars, name).numpy() for name in edge_markets.NAMES}
+
+
+@pytest.mark.parametrize("name", edge_markets.made(100))
+def test_made_markets(name: str) -> None:
+    market = edge_markets.made()[name]
+    assert_parity(edge_markets.bars_of(market), market)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_bars_of_random_trades(seed: int) -> None:
     tape = random_tape(30_000, seed)
-    assert_parity(bars_at(tape, np.arange(10, 30_001, 10)), WINDOWS)
+    bars = bars_at(tape, np.arange(10, 30_001, 10))
+    assert_parity(bars, columns_of(bars))
 
 
 def test_a_long_history_of_large_moves() -> None:
     rng = np.random.default_rng(5)
     close = np.exp(np.cumsum(rng.normal(0, 0.01, 100_000)))
     wide = close * rng.uniform(0, 0.01, close.size)
-    assert_parity(plain_bars(close, close + wide, close - wide), WINDOWS)
+    bars = plain_bars(close, close + wide, close - wide)
+    assert_parity(bars, columns_of(bars))
 
 
-def test_constant_prices_and_prices_that_stop_moving() -> None:
-    assert_parity(plain_bars(np.full(300, 9731.07)), WINDOWS)
-    assert_parity(plain_bars(np.concatenate([100 + np.arange(50) % 7, np.full(2000, 103.01)])), WINDOWS)
+@pytest.mark.parametrize("name", ORACLES)
+def test_histories_about_as_long_as_the_warmup(name: str) -> None:
+    oracle, choices = ORACLES[name]
+    market = edge_markets.walk(700, 12)
+    parameters = choices[-1]
+    values = parameters if isinstance(parameters, list) else [parameters]
+    warmup = max(int(np.isnan(column).sum()) for column in oracle(market, *values).values())
+    for rows in sorted({1, 2, max(warmup, 1), warmup + 1, warmup + 2}):
+        short = edge_markets.cut(market, rows)
+        made = make_features(edge_markets.bars_of(short), {name: {"windows": [parameters]}})
+        for output, theirs in oracle(short, *values).items():
+            same(output, made.values[:, made.names.index(output + tail(parameters))].numpy(), theirs)
 
 
-@pytest.mark.parametrize("length", [0, 1, 13, 14, 15])
-def test_histories_about_as_long_as_the_window(length: int) -> None:
-    close = np.linspace(100, 101, length) if length else np.empty(0)
-    if length:
-        assert_parity(plain_bars(close), {"sma": [14], "ema": [14], "rsi": [14], "atr": [14]})
-    else:
-        assert make_features(plain_bars(close), {"rsi": {"windows": [14]}}).values.shape == (0, 1)
+def test_no_rows_give_no_rows() -> None:
+    assert make_features(plain_bars(np.empty(0)), {"rsi": {"windows": [14]}}).values.shape == (0, 1)
 
 
 def test_real_trading_day(market_data: Path) -> None:
     tape = real_tape(market_data)
     bars = bars_at(tape, dollar_ends(tape, 200_000))
     assert len(bars) > 2000
-    assert_parity(bars, WINDOWS)
+    assert_parity(bars, columns_of(bars))
 
 
-@pytest.mark.parametrize("name", ["adabtc_binance_1m_20211127_28", "6EH4_1m_202401"])
+@pytest.mark.parametrize("name", edge_markets.REAL)
 def test_minute_bars_of_others_with_tiny_prices_and_empty_minutes(name: str, market_data: Path) -> None:
-    table = pq.read_table(market_data / "bars_1m" / f"{name}.parquet").to_pandas()
-    high, low, close = (table[key].to_numpy(np.float64) for key in ("high", "low", "close"))
-    assert_parity(plain_bars(close, high, low), WINDOWS)
+    market = edge_markets.real(market_data, name)
+    assert_parity(edge_markets.bars_of(market), market)
