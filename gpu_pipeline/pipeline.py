@@ -247,6 +247,7 @@ def _book(this: Run) -> Output:
         symbols=this.symbols(),
         book=lambda symbol: ingest_stage.load_book(source.path, section.stream, symbol, this.device),
         trace=this.trace,
+        origin=partial(ingest_stage.origin, this.config, section.stream),
     )
     return this.stage("book", this.config.section("book"), {"ingest": source.key}, write)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,6 +14,7 @@ from gpu_pipeline.book import _quality
 from gpu_pipeline.book._depth_file import depth_file, load_depth
 from gpu_pipeline.book._quality import Quality
 from gpu_pipeline.core.config import RunConfig
+from gpu_pipeline.core.errors import InputError
 from gpu_pipeline.core.plugins import Options
 from gpu_pipeline.core.schema import BookEvents, BookSnapshots, Depth, Symbol
 from gpu_pipeline.core.store import write_table
@@ -27,7 +28,14 @@ QUALITY = "quality.parquet"
 JUMP_PERCENT, MAX_GAP_NS = 5.0, parse_duration("60s")
 
 
-def write(folder: Path, config: RunConfig, symbols: dict[str, Symbol], book: Load, trace: Trace) -> dict[str, Any]:
+def write(
+    folder: Path,
+    config: RunConfig,
+    symbols: dict[str, Symbol],
+    book: Load,
+    trace: Trace,
+    origin: Callable[[Symbol], str] | None = None,
+) -> dict[str, Any]:
     """Writes `folder/{SYMBOL}.safetensors`, ticks and lots in float64, for every symbol, and `quality.parquet`.
 
     All grids end together, at the latest time of any symbol's book.
@@ -38,6 +46,7 @@ def write(folder: Path, config: RunConfig, symbols: dict[str, Symbol], book: Loa
         symbols: instruments by name.
         book: the pieces of a symbol's book stream in time order.
         trace: hears how far it is.
+        origin: what a symbol's book was read from, for messages.
 
     Returns:
         what the manifest says: rows in, grid times out, counts per symbol, and the quality of each symbol and day.
@@ -51,7 +60,7 @@ def write(folder: Path, config: RunConfig, symbols: dict[str, Symbol], book: Loa
     with trace.progress("book") as ticker, ExitStack() as stack:
         paths = {name: folder / f"{name}.safetensors" for name in symbols}
         files = {name: stack.enter_context(depth_file(path)) for name, path in paths.items()}
-        for name, depth in cells(form, options, book, accounts, ticker):
+        for name, depth in cells(form, options, book, accounts, ticker, origin):
             files[name].append(depth)
     told = {name: account.to_json() for name, account in accounts.items()}
     quality = [row for account in accounts.values() for row in account.quality.rows()]
@@ -110,7 +119,12 @@ class Account:
 
 
 def cells(
-    form: ModuleType, options: Options, book: Load, accounts: Mapping[str, Account], ticker: Ticker
+    form: ModuleType,
+    options: Options,
+    book: Load,
+    accounts: Mapping[str, Account],
+    ticker: Ticker,
+    origin: Callable[[Symbol], str] | None = None,
 ) -> Iterator[tuple[str, Depth]]:
     """The cells of every symbol, piece by piece, each counted as it goes by; then the rest of each to a common end.
 
@@ -123,6 +137,7 @@ def cells(
         book: the pieces of a symbol's stream in time order.
         accounts: what counts each symbol.
         ticker: hears how far it is.
+        origin: what a symbol's book was read from, for messages.
 
     Raises:
         InputError: a malformed book.
@@ -131,15 +146,28 @@ def cells(
     for name, account in accounts.items():
         for piece in book(account.symbol):
             account.take(piece)
-            depth, states[name] = form.step(piece, options, states.get(name))
+            with _named(origin, account.symbol):
+                depth, states[name] = form.step(piece, options, states.get(name))
             account.give(depth)
             yield name, depth
             ticker.advance(len(piece), name)
         account.quality.close()
     until_ns = max((account.latest_ns for account in accounts.values()), default=-1)
     for name, state in states.items():
-        for depth in _rest(form, options, state, accounts[name], until_ns):
-            yield name, depth
+        with _named(origin, accounts[name].symbol):
+            for depth in _rest(form, options, state, accounts[name], until_ns):
+                yield name, depth
+
+
+@contextmanager
+def _named(origin: Callable[[Symbol], str] | None, symbol: Symbol) -> Iterator[None]:
+    """Puts what the book was read from before a message."""
+    try:
+        yield
+    except InputError as error:
+        if origin is None:
+            raise
+        raise InputError(f"{origin(symbol)}: {error}") from error
 
 
 def _rest(form: ModuleType, options: Options, state: Any, account: Account, until_ns: int) -> Iterator[Depth]:

@@ -48,6 +48,16 @@ def input_files(config: RunConfig) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
+def origin(config: RunConfig, stream: str, symbol: Symbol) -> str:
+    """What a stream of a symbol is read from, for messages: its file, the first and last of several, or its source."""
+    section = config.ingest[stream]
+    module = section.plugin.module
+    named: Callable[..., list[Any]] | None = getattr(module, "files", getattr(module, "tables", None))
+    found = [str(item) for item in named(section.options, symbol.name)] if named is not None else []
+    shown = " .. ".join(dict.fromkeys([*found[:1], *found[-1:]])) or section.source
+    return shown if len(found) < 3 else f"{shown} ({len(found)} files)"
+
+
 def table_digests(config: RunConfig) -> dict[str, str]:
     """What tells whether the tables that the run reads from servers are as they were; files are not among them.
 
