@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,23 @@ import numpy as np
 import torch
 
 SIMULATED = bool(numba.config.ENABLE_CUDASIM)
+_KERNELS = Path(__file__).parent
 POISON = -0x5A5A5A5A5A5A5A5A
 
 
-def _package_stamp() -> tuple[tuple[str, int, int], ...]:
-    files = sorted(Path(__file__).parent.glob("*.py"))
+@cache
+def _stamp(folder: Path) -> tuple[tuple[str, int, int], ...]:
+    files = sorted(folder.glob("*.py"))
     return tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files)
 
 
-_STAMP = _package_stamp()
+def notice_edits(compiled: Any, folder: Path) -> None:
+    """Make numba's disk cache notice edits of any file of a folder.
+
+    It looks only at the file of the outer loop: one that calls a changed helper would keep the old code.
+    """
+    stored = compiled._cache._cache_file
+    stored._source_stamp = (stored._source_stamp, _stamp(_KERNELS), _stamp(folder))
 
 
 def jit(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
@@ -33,9 +42,7 @@ def jit(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     if SIMULATED:
         return function
     compiled = numba.njit(nogil=True, cache=True, **options)(function)
-    # numba's cache looks only at the file of the outer loop: one that calls a changed helper would keep the old code.
-    stored = compiled._cache._cache_file
-    stored._source_stamp = (stored._source_stamp, _STAMP)
+    notice_edits(compiled, _KERNELS)
     return compiled
 
 

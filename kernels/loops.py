@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -21,7 +22,7 @@ import torch
 from numba.core import types
 from torch import Tensor
 
-from kernels._op import SIMULATED, launch, require
+from kernels._op import SIMULATED, launch, notice_edits, require
 
 _ROWS = types.Array(types.float64, 2, "C")
 _FLAT = types.Array(types.float64, 1, "C")
@@ -50,9 +51,12 @@ class RowLoop:
     @cached_property
     def compiled(self) -> Callable[..., None]:
         """The CPU form; in the CUDA simulator the plain function."""
-        return (
-            self.plain if SIMULATED else numba.njit(SIGNATURE, nogil=True, cache=True, error_model="numpy")(self.plain)
-        )
+        if SIMULATED:
+            return self.plain
+        compiled = numba.njit(nogil=True, cache=True, error_model="numpy")(self.plain)
+        notice_edits(compiled, Path(self.plain.__code__.co_filename).parent)
+        compiled.compile(SIGNATURE.args)
+        return compiled
 
     @cached_property
     def address(self) -> int:
