@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from gpu_pipeline.features.expression import Expression, log, loop, where
+from gpu_pipeline.features.expression import Columns, Expression, log, loop, where
 from kernels.loops import helper, row_loop
 
 EMPTY = (math.nan,)
@@ -115,3 +115,18 @@ def rank(x: Expression, window: int) -> Expression:
 def line(x: Expression, window: int) -> tuple[Expression, ...]:
     """Slope per row and r squared of the straight line through `window` rows."""
     return loop(line_fit, (x,), window, state=EMPTY * window, outputs=2, warmup=window - 1)
+
+
+@row_loop
+def day_total(x, y, state, seen, p):  # type: ignore[no-untyped-def]
+    """Sum of the first input since the second, a day number, last changed; state: the sum and the day."""
+    for row in range(x.shape[1]):
+        if seen + row == 0 or x[1, row] != state[1]:
+            state[0], state[1] = 0.0, x[1, row]
+        state[0] += x[0, row]
+        y[0, row] = state[0]
+
+
+def since_midnight(x: Expression, bars: Columns) -> Expression:
+    """Sum of a column over the bars that closed on the same day (UTC), this one included; no warm-up of `x`."""
+    return loop(day_total, (x, bars.day_number), state=2)[0]
