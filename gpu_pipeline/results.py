@@ -53,6 +53,11 @@ class LoadedRun:
         """predictions.parquet as a pandas frame."""
         return read_table(self.folder / "predictions.parquet").to_pandas()
 
+    @property
+    def selection(self) -> Any:
+        """Scores and ranks of every column, as `gpu-pipeline select` found them: a pandas frame, best first."""
+        return read_table(self._output("selection").path / "scores.parquet").to_pandas()
+
     def trades(self, symbol: str | None = None) -> Trades:
         """Clean trades of a symbol (the first one where none is named)."""
         chosen = self._symbol(symbol)

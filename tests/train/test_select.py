@@ -22,6 +22,7 @@ from gpu_pipeline.dataset.data import Dataset, load_dataset
 from gpu_pipeline.dataset.splits._times import SampleTimes
 from gpu_pipeline.dataset.splits.chronological import end_with_embargo as split_ends
 from gpu_pipeline.features._set import read_include
+from gpu_pipeline.results import load_run
 from train._selection_samples import ends_with_embargo, evenly
 from train.select import combine, select
 from train.selectors._study import Verdict
@@ -306,6 +307,8 @@ def test_a_run_accepts_the_list(tmp_path, capsys, monkeypatch):
         "\n", ""
     )
     listed = tmp_path / "runs" / "s" / "selection" / "top_3.txt"
+    scores = load_run(tmp_path / "runs" / "s").selection
+    assert len(scores) == 8 and tuple(scores["column"][scores["selected"]]) == read_include(listed)
     narrow = check_config({**values, "features": {**values["features"], "include": str(listed)}})
     done = pipeline.run(narrow, Trace(), last="dataset")
     kept = load_dataset(done.outputs["dataset"].path, torch.device("cpu")).streams["bars"].columns

@@ -176,6 +176,8 @@ def test_impurity_is_asked_for():
     said = random_forest.judge(study(values, target), random_forest.Config(trees=20, importance="impurity"))
     np.testing.assert_array_equal(said.score, said.numbers["random_forest_impurity"])
     assert said.score.sum() == pytest.approx(1)
+    other = random_forest.judge(study(values, target, seed=1), random_forest.Config(trees=20, importance="impurity"))
+    assert (other.score != said.score).all()
 
 
 def test_on_cuda_the_forest_is_cumls_where_it_is_installed(monkeypatch, caplog):
