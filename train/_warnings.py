@@ -121,8 +121,9 @@ def _columns(dataset: Mapping[str, Any]) -> Iterator[str]:
 
 def _data(ingest: Mapping[str, Any]) -> Iterator[str]:
     sentences = {
-        "duplicates": "{n:,} duplicate trades of {symbol} were dropped",
+        "duplicates": "{n:,} duplicate {rows} of {symbol} were dropped",
         "dropped": "{n:,} bad rows of {symbol} were dropped (on_bad_row: drop)",
+        "outside_sessions": "{n:,} bars of {symbol} lie outside its sessions and were dropped",
         "times_set_back": "{n:,} trades of {symbol} carried a time before the trade before them and were set to it",
         "id_gaps": "{n:,} trade ids of {symbol} are missing from the input",
         "quote_mismatches": "{n:,} rows of {symbol} have a quote quantity other than price times quantity",
@@ -131,7 +132,7 @@ def _data(ingest: Mapping[str, Any]) -> Iterator[str]:
         for key, sentence in sentences.items():
             count = _count(account.get(key, 0))
             if count:
-                yield sentence.format(n=count, symbol=symbol) + "."
+                yield sentence.format(n=count, symbol=symbol, rows=account.get("kind", "trades")) + "."
 
 
 def _book(book: Mapping[str, Any]) -> Iterator[str]:

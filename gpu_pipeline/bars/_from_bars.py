@@ -55,13 +55,16 @@ def open_rest(chains: Sequence[Chain], state: State) -> dict[str, Bars]:
         rows = state[f"{chain.resolution}.open"]
         if chain.of is not None:
             rows = _joined(rows, _as_complete(rest[chain.of]))
-        pooled = pool_bars(rows, torch.zeros(0, dtype=torch.int64), name=chain.name).partial
-        found = rows if pooled is None else pooled
-        if chain.of is None and len(rows):
-            start, end = _grid(rows, chain).bucket(rows.open_timestamp[:1])
-            found = _stamped(found, start, end)
-        rest[chain.resolution] = found
+        rest[chain.resolution] = _whole_partial(rows, chain) if len(rows) else replace(rows, name=chain.name)
     return rest
+
+
+def _whole_partial(rows: Bars, chain: Chain) -> Bars:
+    pooled = pool_bars(rows, torch.zeros(0, dtype=torch.int64), name=chain.name).partial
+    assert pooled is not None
+    if chain.of is not None:
+        return pooled
+    return _stamped(pooled, *_grid(rows, chain).bucket(rows.open_timestamp[:1]))
 
 
 def _joined(before: Bars | None, bars: Bars) -> Bars:
