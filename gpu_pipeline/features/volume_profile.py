@@ -22,7 +22,7 @@ from pydantic import Field
 
 from gpu_pipeline.core.plugins import Options
 from gpu_pipeline.features._feature import Feature, Rows
-from gpu_pipeline.features._windows import ratio
+from gpu_pipeline.features._pairs import ratio
 from gpu_pipeline.features.expression import Columns, Expression, loop
 from kernels.loops import helper, row_loop
 

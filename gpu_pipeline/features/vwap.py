@@ -12,8 +12,9 @@ rolling_typical_vwap_distance_n, day_typical_vwap_distance
 
 from __future__ import annotations
 
+from gpu_pipeline.features._day import since_midnight
 from gpu_pipeline.features._feature import Feature, Window
-from gpu_pipeline.features._windows import ratio, since_midnight
+from gpu_pipeline.features._pairs import ratio
 from gpu_pipeline.features.expression import Columns, Expression
 
 
