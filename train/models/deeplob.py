@@ -9,6 +9,9 @@ What differs from the paper: padding lies in the past alone, so that any window 
 the last row; LayerNorm over channels, as no sample may depend on its batch; each convolution after a join is added to
 what came in, without which the last row drowns in the rows mixed with it (128 steps on a planted edge whose oracle has
 an AUC of 0.89 found 0.67 without, 0.85 with it); no softmax, which the loss contains.
+
+A sample's first convolutions hold window x assets x levels x 2 x channels numbers each: 9,600 for 60 rows of five
+levels, 116 million for a day of seven assets and 60 levels every 10 s, which is a window for `cnn_lstm`.
 """
 
 from __future__ import annotations
