@@ -13,7 +13,8 @@ from gpu_pipeline.features._feature import Feature, WideWindow, Window
 from gpu_pipeline.features.expression import Columns, Expression, log, maximum, sqrt
 
 
-def _true_range(bars: Columns) -> Expression:
+def true_range(bars: Columns) -> Expression:
+    """Range of the bar and of the gap to the close before it."""
     before = bars.close.lag(1)
     return maximum(bars.high - bars.low, maximum(abs(bars.high - before), abs(bars.low - before)))
 
@@ -24,7 +25,7 @@ def _log_return(bars: Columns) -> Expression:
 
 def atr(bars: Columns, window: int) -> dict[str, Expression]:
     """Average true range, in quote currency (a level)."""
-    return {"atr": _true_range(bars).smooth(window, "wilder")}
+    return {"atr": true_range(bars).smooth(window, "wilder")}
 
 
 def atr_ratio(bars: Columns, window: int) -> dict[str, Expression]:

@@ -52,6 +52,9 @@ def made(rows: int = 1500) -> Mapping[str, Columns]:
         "no volume": {**idle, "volume": np.where(quiet, 0.0, idle["volume"])},
         "never any volume": {**idle, "volume": np.zeros(rows)},
         "bars of one price": flat,
+        "stopped at one price": {
+            name: np.where(np.arange(rows) < 60, x, flat["close"][60]) for name, x in flat.items()
+        },
         "rising": {**walk(rows, 9), **{name: 100 + np.arange(rows) * 0.5 for name in NAMES[:4]}},
     }
 
