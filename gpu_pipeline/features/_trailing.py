@@ -35,6 +35,21 @@ def mean_of(state, begin, window, first):  # type: ignore[no-untyped-def]
     return ((a + b) + (c + d)) / window
 
 
+@helper
+def dot(a, i, b, j, count):  # type: ignore[no-untyped-def]
+    """Sum of products of `count` numbers of a from i on with those of b from j on, as four sums like `mean_of`."""
+    s = t = u = v = 0.0
+    fours = count // 4 * 4
+    for index in range(0, fours, 4):
+        s += a[i + index] * b[j + index]
+        t += a[i + index + 1] * b[j + index + 1]
+        u += a[i + index + 2] * b[j + index + 2]
+        v += a[i + index + 3] * b[j + index + 3]
+    for index in range(fours, count):
+        s += a[i + index] * b[j + index]
+    return (s + t) + (u + v)
+
+
 @row_loop
 def moments(x, y, state, seen, p):  # type: ignore[no-untyped-def]
     """Skewness and excess kurtosis of the population; 0 where all rows are equal."""

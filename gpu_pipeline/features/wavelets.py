@@ -7,8 +7,8 @@ S_j(t) = sum of s_l S_{j-1}(t - 2^(j-1) l),  s = scaling filter / sqrt 2, whose 
 D_j(t) = sum of d_l S_{j-1}(t - 2^(j-1) l),  d_l = (-1)^l s_{L-1-l}, whose sum is 0
 
 Every tap lies at or before t, so nothing is known early; there is no border but the warm-up, (2^j - 1)(L - 1) rows.
-haar has L = 2; db4 is Daubechies' filter with four vanishing moments, L = 8 (Ten Lectures on Wavelets, 1992, table 6.1),
-its large taps on the newest prices.
+haar has L = 2; db4 is the filter of four vanishing moments, L = 8 (I. Daubechies, Ten Lectures on Wavelets, 1992,
+table 6.1), with its large taps on the newest prices.
 
 wavelet_dj_F         = D_j(t), a log return between stretches of about 2^j bars
 wavelet_smooth_F     = S_3(t) - ln close, the distance of the smooth price from the close
