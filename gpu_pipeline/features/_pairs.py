@@ -1,4 +1,4 @@
-"""Row loops over a ring of the last rows, shared by families: regressions, correlations and ranks inside a window.
+"""Covariance and correlation of two columns in a window, by a row loop over rings of their last rows; small arithmetic.
 
 A ring holds row r at r % window. It begins with NaN and takes those of a warm-up, so that sums over it are NaN until it
 is full. Loops walk it from the oldest row to the newest: a value depends on the rows alone, not on where they stand.
@@ -70,48 +70,3 @@ def covariance(a: Expression, b: Expression, window: int) -> Expression:
 def correlation(a: Expression, b: Expression, window: int) -> Expression:
     """Pearson correlation over `window` rows, 0 where one of the two is constant."""
     return loop(pair_moments, (a, b), window, state=EMPTY * 2 * window, outputs=2, warmup=window - 1)[1]
-
-
-@row_loop
-def line_fit(x, y, state, seen, p):  # type: ignore[no-untyped-def]
-    """Slope per row of a straight line through p[0] rows, and its r squared; both 0 where the rows are equal."""
-    window = int(p[0])
-    middle = 0.5 * (window - 1)
-    spread = window * (window * window - 1.0) / 12.0
-    for row in range(x.shape[1]):
-        at = seen + row
-        state[at % window] = x[0, row]
-        first = (at + 1) % window
-        mean = window_mean(state, first, window)
-        squares, product = 0.0, 0.0
-        for step in range(window):
-            index = (first + step) if first + step < window else first + step - window
-            off = state[index] - mean
-            squares += off * off
-            product += off * (step - middle)
-        y[0, row] = product / spread
-        y[1, row] = min(1.0, product / squares * (product / spread)) if squares > 0 else 0.0 * squares
-
-
-@row_loop
-def window_rank(x, y, state, seen, p):  # type: ignore[no-untyped-def]
-    """Share of the last p[0] rows, this one included, that are below it; equal ones (itself too) count half."""
-    window = int(p[0])
-    for row in range(x.shape[1]):
-        value = x[0, row]
-        state[(seen + row) % window] = value
-        below, above = 0, 0
-        for index in range(window):
-            below += state[index] < value
-            above += state[index] > value
-        y[0, row] = 0.5 + 0.5 * (below - above) / window
-
-
-def rank(x: Expression, window: int) -> Expression:
-    """Trailing percentile of the newest of `window` rows in (0, 1), 1/2 where all are equal."""
-    return loop(window_rank, (x,), window, state=EMPTY * window, warmup=window - 1)[0]
-
-
-def line(x: Expression, window: int) -> tuple[Expression, ...]:
-    """Slope per row and r squared of the straight line through `window` rows."""
-    return loop(line_fit, (x,), window, state=EMPTY * window, outputs=2, warmup=window - 1)
