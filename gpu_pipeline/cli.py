@@ -185,6 +185,34 @@ def select(config: ConfigFile, overrides: Overrides = None) -> None:
 
 
 @app.command()
+def live(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    source: Annotated[str, typer.Option("--from", help="- (JSON lines), run (its own streams), or a file")] = "-",
+    target: Annotated[str, typer.Option("--out", help="- (JSON lines), or a .jsonl or .parquet file")] = "-",
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="folder of the state, gone on from where there is one")
+    ] = None,
+    every: Annotated[int, typer.Option(help="rows between two checkpoints", min=1)] = 1000,
+) -> None:
+    """Takes trades and books, gives model-ready rows and predictions: the batch code in small chunks."""
+    from gpu_pipeline import pipeline
+    from gpu_pipeline.live.output import opened
+
+    checked = load_config(config, overrides or ())
+    engine = pipeline.live(
+        checked,
+        Trace(console=err),
+        source,
+        opened(target),
+        lines=sys.stdin if source == "-" else (),
+        checkpoint=checkpoint,
+        every=every,
+    )
+    err.print(f"live: {sum(engine.taken.values()):,} trades, {engine.rows:,} rows", highlight=False)
+
+
+@app.command()
 def info() -> None:
     """Shows devices, versions, and which implementation of each op would run."""
     from gpu_pipeline import pipeline

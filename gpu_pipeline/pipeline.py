@@ -6,7 +6,7 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -36,11 +36,17 @@ from gpu_pipeline.features._set import read_include, read_set
 from gpu_pipeline.ingest import _stage as ingest_stage
 from gpu_pipeline.ingest._trade_files import read_file
 from gpu_pipeline.labels import _stage as labels_stage
+from gpu_pipeline.live.engine import LiveEngine
+from gpu_pipeline.live.feed import Piece, interleave, merge, read_lines, rest_of, rest_of_book
+from gpu_pipeline.live.fold import LiveRow, SymbolFold
+from gpu_pipeline.live.plan import make_plan
+from gpu_pipeline.live.session import Open, run_session
 from train import report as report_stage
 from train import select as selection
 from train import stage as train_stage
 from train import tune as search
 from train.__main__ import find_dataset
+from train.checkpoint import predictor
 from train.launch import launch
 
 _PROJECT = Path(__file__).resolve().parent.parent
@@ -57,6 +63,9 @@ _CODE = {
 _CHAIN = ("ingest", "bars", "book", "features", "labels", "dataset")
 
 Write = Callable[[Path], Mapping[str, Any]]
+_HOST = torch.device("cpu")
+# Trades that a replay takes at a time: rows come out soon, and a checkpoint is never far.
+LIVE_PIECE = 1 << 12
 
 
 @dataclass
@@ -490,6 +499,77 @@ def select(config: RunConfig, trace: Trace, command: Sequence[object]) -> Output
     this = Run(config, choose_device(config.device), trace)
     with lock(this.folder), _log_file(this.folder):
         return selection.select(config, source, this.store, this.folder, this.device, trace)
+
+
+def live(
+    config: RunConfig,
+    trace: Trace,
+    source: str,
+    output: Open,
+    *,
+    lines: Iterable[str] = (),
+    checkpoint: Path | None = None,
+    every: int = 1000,
+) -> LiveEngine:
+    """Feeds a trained run; rows, with predictions where it has models, go to what `output(plan)` opens.
+
+    Args:
+        config: the run; what it lacks up to its models is made first.
+        trace: progress.
+        source: `-` for JSON lines, `run` for the run's own streams, else a file that the run's source of trades reads.
+        output: opens the output.
+        lines: the JSON lines.
+        checkpoint: a folder for the state: gone on from where there is one.
+        every: rows between two checkpoints.
+
+    Raises:
+        InputError: a section is missing, a stream cannot be made live, or bad input.
+    """
+    this = run(config, trace, last="train" if config.train else "dataset")
+    plan = make_plan(config, this.outputs["dataset"].path)
+    begun = checkpoint is not None and (checkpoint / "state.json").is_file()
+    engine = LiveEngine.restore(checkpoint, plan) if begun and checkpoint else LiveEngine(plan, this.symbols())
+    if begun:
+        log.info("live: goes on after %s", ", ".join(f"{n:,} trades of {name}" for name, n in engine.taken.items()))
+    pieces = read_lines(lines, this.symbols(), engine.taken) if source == "-" else _replay(this, source, engine)
+    judges = {title: predictor(output.path, this.device) for title, output in this.models.items()}
+
+    def predict(row: LiveRow) -> dict[str, dict[str, float]]:
+        return {title: judge(row.windows) for title, judge in judges.items()} if row.windows else {}
+
+    with trace.progress("live") as ticker:
+        run_session(engine, pieces, output(plan), predict, ticker, checkpoint, every)
+    return engine
+
+
+def _replay(this: Run, source: str, engine: LiveEngine) -> Iterator[Piece]:
+    """Clean streams in the order in which they are known: the run's own, or those of another file of trades."""
+    stream = engine.plan.book_stream
+    if source != "run":
+        if stream is not None:
+            raise InputError("live: this run also sees a book; feed trades and books as JSON lines, or use --from run")
+        this = run(_of_other_file(this, source), this.trace, last="ingest")
+    clean = this.outputs["ingest"].path
+
+    def pieces(symbol: Symbol, fold: SymbolFold) -> Iterator[Piece]:
+        trades = rest_of(ingest_stage.load_trades(clean, symbol, _HOST), fold.trades, LIVE_PIECE)
+        if stream is None:
+            return trades
+        return interleave(trades, rest_of_book(ingest_stage.load_book(clean, stream, symbol, _HOST), fold.books))
+
+    return merge([pieces(symbol, engine.folds[name]) for name, symbol in this.symbols().items()])
+
+
+def _of_other_file(this: Run, path: str) -> RunConfig:
+    """The run with another file of trades, on the scales that it was trained on."""
+    values = _run_file(this.config)
+    if "path" not in values["ingest"].get("trades", {}):
+        raise InputError(f"live --from {path}: the run's source of trades reads no file; use --from run, or JSON lines")
+    trades = {key: value for key, value in values["ingest"]["trades"].items() if key not in ("start", "end", "limit")}
+    for name, symbol in this.symbols().items():
+        said = symbol.to_json()
+        values["symbols"][name] |= {key: said[key] for key in ("price_tick", "quantity_lot")}
+    return check_config({**values, "name": f"{this.config.name}.live", "ingest": {"trades": trades | {"path": path}}})
 
 
 def info() -> dict[str, dict[str, str]]:

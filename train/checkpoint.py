@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 
 from gpu_pipeline.core import plugins
 from gpu_pipeline.core.config import ModelSection, plain
@@ -99,6 +99,23 @@ def load_card(folder: Path) -> Card:
         )
     except KeyError as error:
         raise InputError.at(folder / CARD, f"lacks the key {error}", fix="train the model again") from error
+
+
+def predictor(folder: Path, device: torch.device) -> Callable[[Mapping[str, Tensor]], dict[str, float]]:
+    """What a trained model says of one sample: windows by stream [T, F] in, probability by class out.
+
+    Raises:
+        InputError: as `load_model`.
+    """
+    model, card = load_model(folder, device)
+    names = [card.class_names[index] for index in card.head]
+
+    def predict(windows: Mapping[str, Tensor]) -> dict[str, float]:
+        with torch.no_grad():
+            logits = model({name: windows[name][None].to(device) for name in card.inputs}, None)
+        return dict(zip(names, logits.double().softmax(1)[0].tolist(), strict=True))
+
+    return predict
 
 
 def load_model(folder: Path, device: torch.device) -> tuple[nn.Module, Card]:
