@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from decimal import Decimal
 
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
+from gpu_pipeline.core.config import StreamSection
 from gpu_pipeline.core.errors import InputError
+from gpu_pipeline.core.schema import Depth, Symbol
+from gpu_pipeline.dataset._align import aligned_rows
 from gpu_pipeline.dataset.data import StreamData
-from gpu_pipeline.dataset.streams import CHANNELS, book_values
+from gpu_pipeline.dataset.streams import CHANNELS, book_rows, book_values
 from train.checkpoint import build, make_card
 from train.models import deeplob
 from train.models._shape import StreamShape
@@ -119,6 +123,25 @@ def test_columns_say_what_is_a_book():
     swapped = columns(2)[1::-1] + columns(2)[2:]
     for names in (columns(2)[:-1], columns(2)[4:], (*columns(2), "rsi_14_db_s"), swapped):
         assert StreamShape(4, len(names), names).book is None
+
+
+@pytest.mark.parametrize("assets", ["own", "all"])
+@pytest.mark.parametrize("levels", [1, 7])
+def test_a_book_is_known_by_the_names_the_dataset_gives(assets, levels):
+    section = StreamSection.model_validate({"from": "book", "window": 2, "assets": assets})
+    parts = [depth_of(name, levels) for name in ("BTC_0", "ETH")]
+    rows = (book_rows if assets == "own" else aligned_rows)("book", section, parts)
+    found = StreamShape(2, len(rows.columns), rows.columns)
+    assert found.book == (levels, 1 if assets == "own" else 2)
+
+
+def depth_of(name: str, levels: int) -> Depth:
+    cells = torch.arange(3) * 10**9
+    depth = torch.tensor([[99.0, 1.0, 101.0, 1.0]]).double().repeat(3, levels, 1)
+    flags = {"valid": torch.ones(3, dtype=torch.bool), "filled": torch.zeros(3, dtype=torch.bool)}
+    times = {"time_ns": cells, "known_ns": cells, "age_ns": torch.zeros_like(cells)}
+    symbol = Symbol(name, Decimal(1), Decimal(1))
+    return Depth(symbol, depth, beyond=torch.zeros(3, 2, dtype=torch.int64), **times, **flags)
 
 
 def test_a_model_of_books_needs_a_book(toy, run_config):
