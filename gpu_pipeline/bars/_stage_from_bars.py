@@ -18,6 +18,7 @@ from gpu_pipeline.core.config import RunConfig
 from gpu_pipeline.core.errors import InputError, PipelineError
 from gpu_pipeline.core.schema import Bars, Symbol, Tensor
 from gpu_pipeline.core.store import write_json
+from gpu_pipeline.core.sums import exact_sum
 from gpu_pipeline.core.trace import Trace
 from gpu_pipeline.core.units import month_of
 
@@ -81,7 +82,7 @@ class _Totals:
         fraction = scale.fraction
         lots = (bars.volume * float(fraction.denominator) / float(fraction.numerator)).round().to(torch.int64)
         self.whole &= bool((scale.to_float(lots) == bars.volume).all())
-        self.lots += sum(lots.tolist())
+        self.lots += exact_sum(lots)
         self.volume = math.fsum((self.volume, *bars.volume.tolist()))
 
     def to_json(self, symbol: Symbol) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from gpu_pipeline.ingest._bar_rows import COUNTS
 CPU = torch.device("cpu")
 MINUTE_NS = 60_000_000_000
 GLOBEX = {"sessions": ["sun-thu 17:00-16:00"], "timezone": "America/Chicago"}
+NAMES = ("open", "high", "low", "close")
 LEFT_OUT = ("duplicates", "outside_sessions", "holidays", "before_start", "after_end", "after_limit")
 
 
@@ -139,7 +140,11 @@ def test_bad_rows_are_dropped_and_counted_where_asked(file: Path) -> None:
         read(file, on_bad_row="drop")
 
 
-def test_rows_out_of_order_are_sorted_and_the_last_of_a_time_counts(tmp_path: Path) -> None:
+@pytest.mark.parametrize("piece_rows", [7, 1 << 18])
+def test_rows_out_of_order_are_sorted_and_the_last_of_a_time_counts(
+    piece_rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet, "PIECE_ROWS", piece_rows)
     rows = [*range(400), 7, 7, 250]
     random.Random(5).shuffle(rows)
     times = [parse_instant("2024-01-02") + MINUTE_NS * row for row in rows]
@@ -163,7 +168,12 @@ def test_rows_out_of_order_are_sorted_and_the_last_of_a_time_counts(tmp_path: Pa
                 read([path, second])
 
 
-NAMES = ("open", "high", "low", "close")
+def test_rows_without_a_time_are_bad_rows(file: Path) -> None:
+    times = pa.array([parse_instant("2024-01-02") + MINUTE_NS * at for at in (0, 1, 2)]).cast(pa.timestamp("ns"))
+    minutes(file, "2024-01-02", 3, ts=pa.array([times[0].as_py(), None, times[2].as_py()], pa.timestamp("ns")))
+    assert read(file, on_bad_row="drop").report["dropped"] == {"time_missing": 1}
+    with pytest.raises(InputError, match=r"row 2: a bar needs a time in the file's unit \(value 'empty'\)"):
+        read(file)
 
 
 def test_a_limit_counts_the_bars_that_are_kept(file: Path) -> None:
