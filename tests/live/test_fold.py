@@ -61,7 +61,8 @@ def feed(done: pipeline.Run, sizes: Iterator[int]) -> Iterator[Piece]:
             yield trades[first : first + size]
             first += size
 
-    return interleave(pieces(), ingest_stage.load_book(clean, "book", symbol, CPU))
+    books = ingest_stage.load_book(clean, "book", symbol, CPU) if "book" in done.config.ingest else ()
+    return interleave(pieces(), books)
 
 
 def rows_of(done: pipeline.Run, plan: Plan, sizes: Iterator[int], saves: set[int], folder: Path) -> list[LiveRow]:
