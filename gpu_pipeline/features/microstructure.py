@@ -82,7 +82,8 @@ def hasbrouck_lambda(bars: Columns, window: int) -> dict[str, Expression]:
 
 
 FEATURES = (
-    Feature("roll_spread", roll_spread, WideWindow),
+    # The root of a covariance that nearly cancels keeps half of its digits.
+    Feature("roll_spread", roll_spread, WideWindow, tolerance=1e-6),
     Feature("corwin_schultz", corwin_schultz, Window),
     Feature("abdi_ranaldo", abdi_ranaldo, Window),
     Feature("kyle_lambda", kyle_lambda, Window),

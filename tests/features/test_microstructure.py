@@ -116,8 +116,8 @@ def test_roll_finds_the_spread_of_a_bounce() -> None:
     """Trades at mid +- half the spread with fair sides: the covariance of changes is -(s / 2)^2."""
     from tests.features.factory import plain_bars
 
-    close = 100 + 0.05 * np.random.default_rng(1).choice([-1.0, 1.0], 20_000)
-    assert only(plain_bars(close), "roll_spread", 15_000)[-1] == pytest.approx(0.1 / 100, rel=0.03)
+    close = 100 + 0.05 * np.random.default_rng(1).choice([-1.0, 1.0], 8_000)
+    assert only(plain_bars(close), "roll_spread", 7_990)[-1] == pytest.approx(0.1 / 100, rel=0.03)
 
 
 def test_corwin_schultz_is_positive_where_highs_are_asks_and_lows_are_bids() -> None:
