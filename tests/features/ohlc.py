@@ -45,10 +45,14 @@ def walk(rows: int, seed: int) -> Bars:
     return bars_at(tape, np.arange(10, rows * 10 + 1, 10))
 
 
-def gapped(rows: int, seed: int, tick: float, most: int = 6) -> Bars:
-    """Candles of a few ticks with gaps between them, so that equalities and rare patterns occur."""
+def gapped(rows: int, seed: int, tick: float, most: int = 6, around: int | None = None) -> Bars:
+    """Candles of a few ticks with gaps between them, so that equalities and rare patterns occur.
+
+    A walk, or prices `around` so few ticks that the rounding of a sum of candles is as large as that of a candle.
+    """
     rng = np.random.default_rng(seed)
-    opened = 10_000 + np.cumsum(rng.integers(-most, most + 1, rows))
+    moves = rng.integers(-most, most + 1, rows)
+    opened = 10_000 + np.cumsum(moves) if around is None else around + moves
     close = opened + np.where(rng.random(rows) < 0.3, 0, rng.integers(-most, most + 1, rows))
     upper, lower = (np.where(rng.random(rows) < 0.5, 0, rng.integers(0, most, rows)) for _ in range(2))
     high, low = np.maximum(opened, close) + upper, np.minimum(opened, close) - lower

@@ -10,7 +10,9 @@ import talib
 from talib import abstract
 
 from gpu_pipeline.core.schema import Bars
+from gpu_pipeline.features._candle import Candle
 from gpu_pipeline.features._make import make_features
+from gpu_pipeline.features.expression import Expression
 from gpu_pipeline.features.patterns import FEATURES
 from tests.features.ohlc import flat, gapped, minute_bars, real_dollar_bars, walk
 
@@ -67,6 +69,18 @@ def test_candles_of_a_few_ticks_with_gaps(tick: float) -> None:
     assert all(len(codes) >= 2 for codes in found.values())
     assert all(found[name] == {-100, 0, 100} for name in ("cdlmarubozu", "cdlspinningtop", "cdl3inside", "cdl3outside"))
     assert all(found[name] == {-100, -80, 0, 80, 100} for name in ("cdlengulfing", "cdlharami", "cdlharamicross"))
+
+
+def fresh_mean(candle: Candle, size: Expression, period: int) -> Expression:
+    return (size.rolling(period, "sum").lag(1) / period).lag(candle.back)
+
+
+def test_sums_are_rounded_as_they_are_moved_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    bars = gapped(40_000, 2, 0.1, most=12, around=30)
+    codes_of(bars)
+    monkeypatch.setattr(Candle, "_mean", fresh_mean)
+    with pytest.raises(AssertionError, match="rows differ"):
+        codes_of(bars)
 
 
 @pytest.mark.parametrize("seed", range(2))
