@@ -63,24 +63,25 @@ def spread_volume(volume, start, stop, bins, part, slope):  # type: ignore[no-un
 
 @helper
 def make_profile(highs, lows, volumes, lowest, scale, bins, part, slope):  # type: ignore[no-untyped-def]
-    """The volume of each bin, into `part`."""
+    """The volume of each bin, into `part`; the largest, and the sum of all."""
     for number in range(bins + 1):
         part[number], slope[number] = 0.0, 0.0
     for index in range(len(volumes)):
         start, stop = in_bins(lows[index], lowest, scale), in_bins(highs[index], lowest, scale)
         spread_volume(volumes[index], start, stop, bins, part, slope)
-    covering = 0.0
+    covering, most, total = 0.0, 0.0, 0.0
     for number in range(bins):
         covering += slope[number]
-        part[number] += covering
+        volume = part[number] + covering
+        part[number] = volume
+        most = max(most, volume)
+        total += volume
+    return most, total
 
 
 @helper
-def fullest(profile, bins, close):  # type: ignore[no-untyped-def]
+def fullest(profile, bins, most, close):  # type: ignore[no-untyped-def]
     """The bin with the most volume; of equal ones that nearest to the close (in bins), then the lower."""
-    most = 0.0
-    for number in range(bins):
-        most = max(most, profile[number])
     found, nearest = 0, math.inf
     for number in range(bins):
         distance = abs(number + 0.5 - close)
@@ -90,11 +91,9 @@ def fullest(profile, bins, close):  # type: ignore[no-untyped-def]
 
 
 @helper
-def value_area(profile, bins, poc):  # type: ignore[no-untyped-def]
-    """First and last bin of the value area around bin `poc`."""
-    wanted, slack = 0.0, EQUAL * profile[poc]
-    for number in range(bins):
-        wanted += VALUE_AREA * profile[number]
+def value_area(profile, bins, poc, wanted):  # type: ignore[no-untyped-def]
+    """First and last bin of the area around bin `poc` that holds the volume `wanted`."""
+    slack = EQUAL * profile[poc]
     first, last, held = poc, poc, profile[poc]
     while held < wanted - slack and last - first < bins - 1:
         upper = profile[last + 1] if last + 1 < bins else -math.inf
@@ -123,9 +122,9 @@ def profile_prices(x, y, state, seen, p):  # type: ignore[no-untyped-def]
             y[0, row], y[1, row], y[2, row] = highest, highest, highest
             continue
         scale = bins / (highest - lowest)
-        make_profile(highs, lows, volumes, lowest, scale, bins, part, slope)
-        poc = fullest(part, bins, in_bins(x[3, row], lowest, scale))
-        first, last = value_area(part, bins, poc)
+        most, total = make_profile(highs, lows, volumes, lowest, scale, bins, part, slope)
+        poc = fullest(part, bins, most, in_bins(x[3, row], lowest, scale))
+        first, last = value_area(part, bins, poc, VALUE_AREA * total)
         y[0, row] = lowest + (highest - lowest) * ((poc + 0.5) / bins)
         y[1, row] = lowest + (highest - lowest) * ((last + 1.0) / bins)
         y[2, row] = lowest + (highest - lowest) * (first / bins)
