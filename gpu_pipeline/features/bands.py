@@ -39,6 +39,12 @@ def bbands(bars: Columns, window: int, width: float) -> dict[str, Expression]:
     }
 
 
+def bbands_ratio(bars: Columns, window: int, width: float) -> dict[str, Expression]:
+    """Width of the bands and place of the close in them, without the bands themselves (levels)."""
+    made = bbands(bars, window, width)
+    return {name: made[name] for name in ("bb_width", "bb_percent")}
+
+
 def natr(bars: Columns, window: int) -> dict[str, Expression]:
     """Average true range in percent of the close."""
     return {"natr": where(bars.close != 0, atr(bars, window)["atr"] / bars.close * 100.0, 0.0)}
@@ -46,5 +52,6 @@ def natr(bars: Columns, window: int) -> dict[str, Expression]:
 
 FEATURES = (
     Feature("bbands", bbands, Bands, levels=("bb_upper", "bb_middle", "bb_lower")),
+    Feature("bbands_ratio", bbands_ratio, Bands),
     Feature("natr", natr, WideWindow),
 )

@@ -48,8 +48,8 @@ def directional(x, y, state, seen, p):  # type: ignore[no-untyped-def]
 
 @row_loop
 def average_dx(x, y, state, seen, p):  # type: ignore[no-untyped-def]
-    """Wilder's average of dx from row `window` on, with a division as TA-Lib has it; state: the average."""
-    window, mean = int(p[0]), state[0]
+    """Wilder's average of dx from row `window` on; state: the average."""
+    window, share, mean = int(p[0]), 1.0 / p[0], state[0]
     for row in range(x.shape[1]):
         at = seen + row
         if at >= window and at < 2 * window:
@@ -57,7 +57,7 @@ def average_dx(x, y, state, seen, p):  # type: ignore[no-untyped-def]
             if at == 2 * window - 1:
                 mean /= window
         elif at >= window:
-            mean = (mean * (window - 1.0) + x[0, row]) / window
+            mean = (mean * (window - 1.0) + x[0, row]) * share
         y[0, row] = mean
     state[0] = mean
 

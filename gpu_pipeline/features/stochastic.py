@@ -7,14 +7,18 @@ stochf_k    = 100 (close - lowest) / (highest - lowest), 0 where the range is 0;
 stoch_k     = mean of stochf_k over `slow_k` bars;  stoch_d = mean of stoch_k over `slow_d` bars (G. Lane, 1984)
 stochrsi_k  = stochf_k of the rsi instead of prices, stochrsi_d its mean (T. Chande and S. Kroll, 1994)
 willr_n     = -100 (highest - close) / (highest - lowest), 0 where the range is 0 (L. Williams, 1973)
-Outputs of one feature begin together.
+Outputs of one feature begin together. The means are TA-Lib's running sums to the last bit, so that a comparison with a
+bound decides as it does there.
 """
 
 from __future__ import annotations
 
+import math
+
 from gpu_pipeline.core.plugins import Options
 from gpu_pipeline.features._feature import Feature, ManyRows, Rows, WideWindow
 from gpu_pipeline.features.expression import Columns, Expression, loop, where
+from gpu_pipeline.features.momentum import rsi
 from kernels.loops import row_loop
 
 ROUNDING = 1e-14
@@ -44,25 +48,23 @@ class StochRsi(Options):
 
 
 @row_loop
-def wilder_rsi(x, y, state, seen, p):  # type: ignore[no-untyped-def]
-    """The rsi of x[0] with TA-Lib's own rounding; state: the value before, up, down."""
-    window = p[0]
-    before, up, down = state[0], state[1], state[2]
+def running_mean(x, y, state, seen, p):  # type: ignore[no-untyped-def]
+    """Mean of the last n values from the first that is finite; state: those by row modulo n, their sum, their count."""
+    window = int(p[0])
+    ring, total, count, place = state[:window], state[window], state[window + 1], seen % window
     for row in range(x.shape[1]):
-        at = seen + row
-        change = x[0, row] - before if at > 0 else 0.0
-        before = x[0, row]
-        if at <= window:
-            up += max(change, 0.0)
-            down += max(-change, 0.0)
-            if at == window:
-                up, down = up / window, down / window
-        else:
-            up = (up * (window - 1.0) + max(change, 0.0)) / window
-            down = (down * (window - 1.0) + max(-change, 0.0)) / window
-        both = up + down
-        y[0, row] = 100.0 * (up / both) if both > 0.0 else 0.0
-    state[0], state[1], state[2] = before, up, down
+        value = x[0, row]
+        oldest = 0 if place + 1 == window else place + 1
+        y[0, row] = math.nan
+        if math.isfinite(value):
+            count = min(count + 1.0, p[0])
+            ring[place] = value
+            total += value
+            if count == p[0]:
+                y[0, row] = total / window
+            total -= ring[oldest]
+        place = oldest
+    state[window], state[window + 1] = total, count
 
 
 def _range(high: Expression, low: Expression, window: int) -> tuple[Expression, Expression, Expression]:
@@ -73,7 +75,11 @@ def _range(high: Expression, low: Expression, window: int) -> tuple[Expression, 
 
 def _fast_k(high: Expression, low: Expression, close: Expression, window: int) -> Expression:
     highest, lowest, moved = _range(high, low, window)
-    return where(moved, (close - lowest) / ((highest - lowest) / 100.0), 0.0)
+    return where(moved, 100.0 * ((close - lowest) / (highest - lowest)), 0.0)
+
+
+def _mean(x: Expression, window: int) -> Expression:
+    return loop(running_mean, (x,), window, state=window + 2, warmup=window - 1)[0]
 
 
 def _together(k: Expression, d: Expression) -> Expression:
@@ -82,35 +88,35 @@ def _together(k: Expression, d: Expression) -> Expression:
 
 def percent_k(bars: Columns, fast_k: int, slow_k: int) -> Expression:
     """%K, smoothed over `slow_k` bars."""
-    return _fast_k(bars.high, bars.low, bars.close, fast_k).rolling(slow_k, "mean")
+    return _mean(_fast_k(bars.high, bars.low, bars.close, fast_k), slow_k)
 
 
 def stoch(bars: Columns, fast_k: int, slow_k: int, slow_d: int) -> dict[str, Expression]:
     """Slow stochastic, 0 to 100."""
     k = percent_k(bars, fast_k, slow_k)
-    d = k.rolling(slow_d, "mean")
+    d = _mean(k, slow_d)
     return {"stoch_k": _together(k, d), "stoch_d": d}
 
 
 def stochf(bars: Columns, fast_k: int, fast_d: int) -> dict[str, Expression]:
     """Fast stochastic, 0 to 100."""
     k = _fast_k(bars.high, bars.low, bars.close, fast_k)
-    d = k.rolling(fast_d, "mean")
+    d = _mean(k, fast_d)
     return {"stochf_k": _together(k, d), "stochf_d": d}
 
 
 def stochrsi(bars: Columns, window: int, fast_k: int, fast_d: int) -> dict[str, Expression]:
     """Fast stochastic of the relative strength index, 0 to 100."""
-    rsi = loop(wilder_rsi, (bars.close,), window, state=3, warmup=window)[0]
-    k = _fast_k(rsi, rsi, rsi, fast_k)
-    d = k.rolling(fast_d, "mean")
+    strength = rsi(bars, window)["rsi"]
+    k = _fast_k(strength, strength, strength, fast_k)
+    d = _mean(k, fast_d)
     return {"stochrsi_k": _together(k, d), "stochrsi_d": d}
 
 
 def willr(bars: Columns, window: int) -> dict[str, Expression]:
     """Williams' %R, -100 to 0."""
     highest, lowest, moved = _range(bars.high, bars.low, window)
-    return {"willr": where(moved, (highest - bars.close) / ((highest - lowest) / -100.0), 0.0)}
+    return {"willr": where(moved, -100.0 * ((highest - bars.close) / (highest - lowest)), 0.0)}
 
 
 FEATURES = (
