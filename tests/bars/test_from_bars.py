@@ -294,6 +294,16 @@ def test_groups_of_time_bars_and_the_open_rest() -> None:
     assert flushed["medium"].is_partial.tolist() == [False, False, True]
 
 
+@pytest.mark.parametrize(
+    ("step", "name"),
+    [("1m", "1min"), ("5m", "5min"), ("60m", "1hour"), ("1h", "1hour"), ("24h", "1day"), ("1d", "1day")],
+)
+def test_short_names_of_steps_are_renamed(step: str, name: str) -> None:
+    bars = minutes_of([(28_440_000, 1), (28_440_001, 2)])
+    assert make_bars(bars, "time", step=step).name == f"time_{name}"
+    assert list(make_resolutions(bars, "time", step="1m", time=[step], resolutions={})) == ["short", name]
+
+
 def test_bars_of_the_same_step_stay_as_they_are() -> None:
     odd = minutes_of([(28_440_000, 1), (28_440_001, 2)])
     moved = replace(
