@@ -169,13 +169,14 @@ class Program:
             state[group.key] = MEMORY[group.kind].start(len(group.inputs), device, *group.parameters)
         return state
 
-    def step(self, columns: Mapping[str, Tensor], state: State) -> tuple[Tensor, State]:
+    def step(self, columns: Mapping[str, Tensor], state: State, out: Tensor | None = None) -> tuple[Tensor, State]:
         """Outputs [B, F] of a chunk of columns [B] (or [] where the same for all rows), and the state after it."""
         rows, device = len(columns[self._anchor]), columns[self._anchor].device
         if self._on_tape(device):
-            out, tape = self._tapes.step(columns, rows, state["tape"][0], int(state["rows"][0]))
-            return out, {"rows": (state["rows"][0] + rows,), "tape": (tape,)}
-        return self._step_grouped(columns, rows, device, state)
+            made, tape = self._tapes.step(columns, rows, state["tape"][0], int(state["rows"][0]), out)
+            return made, {"rows": (state["rows"][0] + rows,), "tape": (tape,)}
+        made, after = self._step_grouped(columns, rows, device, state)
+        return (made, after) if out is None else (out.copy_(made.t()).t(), after)
 
     def _on_tape(self, device: torch.device) -> bool:
         return device.type == "cpu" and not self._grouped

@@ -81,20 +81,22 @@ class Tapes:
             total += state_size(node)
         self._start = initial_state(nodes.values())
         self._made: dict[int, list[Tape]] = {}
-        self._scratch: dict[int, tuple[Any, ...]] = {}
+        self._scratch: dict[tuple[int, int, int], tuple[Any, ...]] = {}
 
     def start(self) -> Tensor:
         """The flat state before the first row."""
         return torch.from_numpy(self._start.copy())
 
-    def step(self, columns: Mapping[str, Tensor], rows: int, state: Tensor, seen: int) -> tuple[Tensor, Tensor]:
+    def step(
+        self, columns: Mapping[str, Tensor], rows: int, state: Tensor, seen: int, out: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Outputs [B, F] (a view of [F, B]) of columns [B] or [], and the state after them."""
         threads = max(1, min(torch.get_num_threads(), rows // ROWS_PER_THREAD, len(self._outputs)))
         tapes = self._tapes(threads)
         held = [columns[name].contiguous() for name in self.columns]
         sources = np.array([[column.data_ptr(), column.numel()] for column in held], np.int64).reshape(-1, 2)
-        # numpy asks for huge pages; with small ones half of the time goes into the first touch of the result.
-        target, before = np.empty((len(self._outputs), rows)), state.numpy()
+        made = empty_columns(len(self._outputs), rows, state.device) if out is None else out
+        target, before = made.numpy(), state.numpy()
         states = [before.copy() for _ in tapes]
 
         def play(number: int) -> None:
@@ -103,10 +105,10 @@ class Tapes:
             tape.play(made.code, made.lanes, made.numbers, sources, *memory, states[number], seen, rows, target)
 
         _all(play, len(tapes))
-        return torch.from_numpy(target).t(), torch.from_numpy(_joined(tapes, states))
+        return made.t(), torch.from_numpy(_joined(tapes, states))
 
     def _memory(self, number: int, made: Tape) -> tuple[Any, ...]:
-        key = (number << 32) | made.slots
+        key = number, made.slots, made.widest
         if key not in self._scratch:
             self._scratch[key] = tape.scratch(made.slots, made.widest)
         return self._scratch[key]
@@ -124,6 +126,14 @@ class Tapes:
                         taken.add(name)
                 self._made[threads].append(made)
         return self._made[threads]
+
+
+def empty_columns(columns: int, rows: int, device: torch.device) -> Tensor:
+    """[F, B] float64 to be written."""
+    if device.type != "cpu":
+        return torch.empty(columns, rows, dtype=torch.float64, device=device)
+    # numpy asks for huge pages; with small ones half of the time goes into the first touch of the result.
+    return torch.from_numpy(np.empty((columns, rows)))
 
 
 def _all(work: Any, count: int) -> None:

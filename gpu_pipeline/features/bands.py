@@ -40,9 +40,9 @@ def bbands(bars: Columns, window: int, width: float) -> dict[str, Expression]:
 
 
 def bbands_ratio(bars: Columns, window: int, width: float) -> dict[str, Expression]:
-    """Width of the bands and place of the close in them, without the bands themselves (levels)."""
+    """Width of the bands and place of the close in them (bb_width, bb_percent) without the bands, which are levels."""
     made = bbands(bars, window, width)
-    return {name: made[name] for name in ("bb_width", "bb_percent")}
+    return {"band_width": made["bb_width"], "band_percent": made["bb_percent"]}
 
 
 def natr(bars: Columns, window: int) -> dict[str, Expression]:

@@ -23,6 +23,7 @@ from gpu_pipeline.features._book import BOOK, BookRows, read_levels
 from gpu_pipeline.features._columns import read_columns
 from gpu_pipeline.features._evaluate import Program, State, collect, columns_of
 from gpu_pipeline.features._set import TIME_BARS, Choice, is_time_step
+from gpu_pipeline.features._tape import empty_columns
 from gpu_pipeline.features.expression import Expression
 
 SHORT_NAMES = {"short": "s", "medium": "m", "long": "l"}
@@ -59,8 +60,11 @@ class Engine:
         *,
         suffixes: bool = True,
         include: Sequence[str] | None = None,
+        grouped: bool = False,
     ) -> None:
         """Compiles `choices`; without suffixes there is one resolution, and the choices' `on` is not looked at.
+
+        `grouped` computes on the CPU as CUDA does, operation after operation.
 
         Raises:
             InputError: a feature wants a resolution that is not there, two columns have one name, or `include` names
@@ -77,7 +81,11 @@ class Engine:
         kept = _select(outputs, include)
         if not any(kept.values()):
             raise InputError(f"features: the set makes no column for the resolutions {', '.join(resolutions)}")
-        self._programs = {name: Program(part, anchor=ANCHORS.get(name, "close")) for name, part in kept.items() if part}
+        self._programs = {
+            name: Program(part, anchor=ANCHORS.get(name, "close"), grouped=grouped)
+            for name, part in kept.items()
+            if part
+        }
         self._readers = {name: _readers(kept[name], ANCHORS.get(name, "close")) for name in self._programs}
         self.resolutions = tuple(resolutions)
         self.names = tuple(name for program in self._programs.values() for name in program.names)
@@ -121,29 +129,38 @@ class Engine:
         complete = {name: _complete(bars, name) for name in self.needed}
         base = complete[self.base]
         assert isinstance(base, Bars)
-        parts, after = [], State()
-        for name in self._programs:
-            values, inner = self._own_rows(name, complete[name], _inside(name, state))
+        made, after, first = empty_columns(len(self.names), len(base), base.device), State(), 0
+        for name, program in self._programs.items():
+            own = made[first : first + len(program.names)]
+            first += len(program.names)
+            target = own if name == self.base else None
+            values, inner = self.step_own(name, complete[name], _inside(name, state), target)
             after |= _under(name, inner)
             if name != self.base:
                 keys, wanted = _keys(name, complete[name], base)
-                values, after[f"{name}/seen"] = _align(keys, values, wanted, state[f"{name}/seen"])
-            parts.append(values)
-        return self._table(base, parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)), after
+                after[f"{name}/seen"] = _align(keys, values, wanted, state[f"{name}/seen"], own)
+        return self._table(base, made.t()), after
 
     def own_rows(self, name: str, rows: Rows) -> Tensor:
         """[R, F] of one resolution on its own rows, from its first row on."""
-        return self._own_rows(name, rows, self._programs[name].start(rows.device))[0]
+        return self.step_own(name, rows, self.start_own(name, rows.device))[0]
 
-    def _own_rows(self, name: str, bars: Rows, state: State) -> tuple[Tensor, State]:
-        """[R, F] of one resolution on its own rows."""
+    def own_columns(self, name: str) -> tuple[str, ...]:
+        """The columns of one resolution."""
+        return self._programs[name].names if name in self._programs else ()
+
+    def start_own(self, name: str, device: torch.device) -> State:
+        """The state of one resolution before its first row."""
+        return self._programs[name].start(device)
+
+    def step_own(self, name: str, bars: Rows, state: State, out: Tensor | None = None) -> tuple[Tensor, State]:
+        """[R, F] of the next rows of one resolution, in `out` [F, R] where given, and the state after them."""
         program = self._programs[name]
         if len(bars) == 0:
             return torch.empty(0, len(program.names), dtype=torch.float64, device=bars.device), state
         readers = self._readers[name]
-        return program.step(
-            read_levels(bars, readers) if isinstance(bars, BookRows) else read_columns(bars, readers), state
-        )
+        columns = read_levels(bars, readers) if isinstance(bars, BookRows) else read_columns(bars, readers)
+        return program.step(columns, state, out)
 
     def _table(self, base: Bars, values: Tensor) -> Features:
         closed = base.close_timestamp
@@ -159,12 +176,16 @@ class Engine:
         )
 
 
-def _align(keys: Tensor, values: Tensor, wanted: Tensor, seen: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """For each of `wanted` [B] the values [F] of the last row with key <= it; the state keeps it and all later rows."""
-    keys, values = torch.cat((seen[0], keys)), torch.cat((seen[1], values))
+def _align(keys: Tensor, values: Tensor, wanted: Tensor, seen: tuple[Tensor, ...], out: Tensor) -> tuple[Tensor, ...]:
+    """Writes out [F, B]: for each of `wanted` [B] the values [R, F] of the last row with key <= it.
+
+    Returns the state: that row and all later ones.
+    """
+    keys, columns = torch.cat((seen[0], keys)), torch.cat((seen[1].t(), values.t()), dim=1)
     last = torch.searchsorted(keys, wanted, right=True) - 1
+    torch.index_select(columns, 1, last, out=out)
     first_kept = int(last[-1]) if len(last) else 0
-    return values[last], (keys[first_kept:].clone(), values[first_kept:].clone())
+    return keys[first_kept:].clone(), columns[:, first_kept:].t().clone()
 
 
 def _keys(name: str, bars: Rows, base: Bars) -> tuple[Tensor, Tensor]:
