@@ -14,6 +14,7 @@ from gpu_pipeline.features._make import make_features
 from tests.features.factory import SYMBOL, bars_at, dollar_ends, plain_bars, random_tape, real_tape
 
 MINUTE_BARS = {"6EH4": "6EH4_1m_202401", "ADABTC": "adabtc_binance_1m_20211127_28"}
+REAL = (*MINUTE_BARS, "day")
 
 
 def candles(
@@ -26,17 +27,14 @@ def candles(
     return Bars(SYMBOL, "dollar_plain", columns)
 
 
-def minute_bars(folder: Path, name: str) -> Bars:
-    """Real minute bars of the folder `bars_1m`."""
+def real_bars(folder: Path, name: str) -> Bars:
+    """One of REAL: minute bars of the folder `bars_1m`, or dollar bars of the real day."""
+    if name == "day":
+        tape = real_tape(folder)
+        return bars_at(tape, dollar_ends(tape, 200_000))
     table = pq.read_table(folder / "bars_1m" / f"{MINUTE_BARS[name]}.parquet").to_pandas()
     columns = (table[key].to_numpy(np.float64) for key in ("open", "high", "low", "close", "volume"))
     return candles(*columns)
-
-
-def real_dollar_bars(folder: Path) -> Bars:
-    """Dollar bars of the real day."""
-    tape = real_tape(folder)
-    return bars_at(tape, dollar_ends(tape, 200_000))
 
 
 def walk(rows: int, seed: int) -> Bars:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gpu_pipeline.core.schema import Bars
-from tests.features.ohlc import MARKETS, candles, close_to, column, flat, frame_of, minute_bars
+from tests.features.ohlc import MARKETS, REAL, candles, close_to, column, flat, frame_of, real_bars
 
 LOT = 0.001
 
@@ -68,6 +68,6 @@ def test_nothing_traded_and_nothing_moved() -> None:
         assert (column(flat(), name, 3)[5:] == 0).all()
 
 
-@pytest.mark.parametrize("name", ["6EH4", "ADABTC"])
-def test_minute_bars(name: str, market_data: Path) -> None:
-    check(minute_bars(market_data, name))
+@pytest.mark.parametrize("name", REAL)
+def test_real_bars(name: str, market_data: Path) -> None:
+    check(real_bars(market_data, name))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gpu_pipeline.core.schema import Bars
-from tests.features.ohlc import MARKETS, candles, close_to, column, flat, frame_of, minute_bars
+from tests.features.ohlc import MARKETS, REAL, candles, close_to, column, flat, frame_of, real_bars
 
 LN2 = np.log(2)
 
@@ -47,9 +47,9 @@ def test_formulas(market: str, window: int) -> None:
     check(MARKETS[market](), window, range(window, 200, 7))
 
 
-@pytest.mark.parametrize("name", ["6EH4", "ADABTC"])
-def test_minute_bars(name: str, market_data: Path) -> None:
-    bars = minute_bars(market_data, name)
+@pytest.mark.parametrize("name", REAL)
+def test_real_bars(name: str, market_data: Path) -> None:
+    bars = real_bars(market_data, name)
     check(bars, 30, range(100, len(bars), len(bars) // 40))
 
 

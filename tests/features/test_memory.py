@@ -12,7 +12,7 @@ from gpu_pipeline.core.errors import ConfigError
 from gpu_pipeline.core.schema import Bars
 from gpu_pipeline.features._make import make_features
 from gpu_pipeline.features._set import read_set
-from tests.features.ohlc import MARKETS, candles, close_to, column, flat, minute_bars
+from tests.features.ohlc import MARKETS, REAL, candles, close_to, column, flat, real_bars
 
 
 def of_log(price: np.ndarray) -> Bars:
@@ -78,9 +78,9 @@ def test_formulas(market: str) -> None:
     check(bars, range(75, len(bars), 23))
 
 
-@pytest.mark.parametrize("name", ["6EH4", "ADABTC"])
-def test_minute_bars(name: str, market_data: Path) -> None:
-    bars = minute_bars(market_data, name)
+@pytest.mark.parametrize("name", REAL)
+def test_real_bars(name: str, market_data: Path) -> None:
+    bars = real_bars(market_data, name)
     check(bars, range(100, len(bars), len(bars) // 20))
 
 

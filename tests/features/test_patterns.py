@@ -14,7 +14,7 @@ from gpu_pipeline.features._candle import Candle
 from gpu_pipeline.features._make import make_features
 from gpu_pipeline.features.expression import Expression
 from gpu_pipeline.features.patterns import FEATURES
-from tests.features.ohlc import flat, gapped, minute_bars, real_dollar_bars, walk
+from tests.features.ohlc import REAL, flat, gapped, real_bars, walk
 
 NAMES = [feature.name for feature in FEATURES]
 WANTED = {
@@ -98,11 +98,7 @@ def test_short_histories(length: int) -> None:
     codes_of(gapped(length, 1, 0.01))
 
 
-@pytest.mark.parametrize("name", ["6EH4", "ADABTC"])
-def test_minute_bars(name: str, market_data: Path) -> None:
-    found = codes_of(minute_bars(market_data, name))
+@pytest.mark.parametrize("name", REAL)
+def test_real_bars(name: str, market_data: Path) -> None:
+    found = codes_of(real_bars(market_data, name))
     assert all(len(codes) >= 2 for pattern, codes in found.items() if pattern in ("cdldoji", "cdlengulfing"))
-
-
-def test_real_trading_day(market_data: Path) -> None:
-    codes_of(real_dollar_bars(market_data))

@@ -12,7 +12,7 @@ from scipy import stats
 from gpu_pipeline.core.errors import ConfigError
 from gpu_pipeline.core.schema import Bars
 from gpu_pipeline.features._set import read_set
-from tests.features.ohlc import MARKETS, candles, close_to, column, flat, frame_of, minute_bars
+from tests.features.ohlc import MARKETS, REAL, candles, close_to, column, flat, frame_of, real_bars
 
 RANKS = ("close_rank", "return_rank", "volume_rank")
 
@@ -78,9 +78,9 @@ def test_against_scipy(market: str, window: int) -> None:
     check(bars, window, range(window, len(bars), 17))
 
 
-@pytest.mark.parametrize("name", ["6EH4", "ADABTC"])
-def test_minute_bars(name: str, market_data: Path) -> None:
-    bars = minute_bars(market_data, name)
+@pytest.mark.parametrize("name", REAL)
+def test_real_bars(name: str, market_data: Path) -> None:
+    bars = real_bars(market_data, name)
     check(bars, 60, range(100, len(bars), len(bars) // 30))
 
 

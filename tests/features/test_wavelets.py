@@ -12,7 +12,7 @@ from gpu_pipeline.core.schema import Bars
 from gpu_pipeline.features._make import make_features
 from gpu_pipeline.features._set import read_set
 from gpu_pipeline.features.wavelets import SCALING
-from tests.features.ohlc import MARKETS, candles, close_to, column, flat, minute_bars, walk
+from tests.features.ohlc import MARKETS, REAL, candles, close_to, column, flat, real_bars, walk
 
 # Daubechies (1992), table 6.1, as tabulated; the code holds more digits.
 TABLES = {
@@ -73,9 +73,9 @@ def test_direct_convolution(market: str, wavelet: str) -> None:
     check(MARKETS[market](), wavelet)
 
 
-@pytest.mark.parametrize("name", ["6EH4", "ADABTC"])
-def test_minute_bars(name: str, market_data: Path) -> None:
-    check(minute_bars(market_data, name), "db4")
+@pytest.mark.parametrize("name", REAL)
+def test_real_bars(name: str, market_data: Path) -> None:
+    check(real_bars(market_data, name), "db4")
 
 
 @pytest.mark.parametrize("wavelet", TABLES)
