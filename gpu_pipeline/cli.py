@@ -7,6 +7,7 @@ import logging
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -130,18 +131,10 @@ def download(
         out.print(str(path), soft_wrap=True)
 
 
-@app.command()
-def audit(
-    what: Annotated[str, typer.Argument(help="book")],
-    config: ConfigFile,
-    overrides: Overrides = None,
-) -> None:
-    """Looks for what could be wrong with the data of a run file; ends with code 1 where something is."""
+def _audit_book(config: Path, overrides: list[str] | None) -> None:
     from gpu_pipeline import pipeline
     from gpu_pipeline.book._show import tables
 
-    if what != "book":
-        raise InputError(f"audit: cannot audit '{what}'; there is: book")
     results, feeds = pipeline.audit_book(load_config(config, overrides or ()), Trace(console=err))
     for table in tables(results, feeds):
         out.print(table)
@@ -151,6 +144,39 @@ def audit(
     if findings:
         raise CheckFailed(f"{config}: {len(findings)} finding{'' if len(findings) == 1 else 's'} in the book")
     out.print(f"{config}: nothing is wrong with the book")
+
+
+def _audit_features(config: Path, overrides: list[str] | None) -> None:
+    from gpu_pipeline import pipeline
+
+    started, failures = time.perf_counter(), 0
+    for result in pipeline.audit_features(load_config(config, overrides or ()), Trace(console=err)):
+        lines = list(result.lines())
+        failures += len(lines)
+        for line in [*lines, *result.remarks()]:
+            out.print(line, soft_wrap=True, highlight=False, markup=False)
+        seconds = time.perf_counter() - started
+        out.print(f"{result.summary()}, {seconds:.1f} s", soft_wrap=True, highlight=False, markup=False)
+    if failures:
+        raise CheckFailed(f"{config}: {failures} column{' fails' if failures == 1 else 's fail'}")
+    out.print(f"{config}: nothing is wrong with the features")
+
+
+AUDITS: dict[str, Callable[[Path, list[str] | None], None]] = {"book": _audit_book, "features": _audit_features}
+
+
+@app.command()
+def audit(
+    what: Annotated[str, typer.Argument(help=" or ".join(AUDITS))],
+    config: ConfigFile,
+    overrides: Overrides = None,
+) -> None:
+    """Looks for what could be wrong with the book or the features of a run; ends with code 1 where something is."""
+    if what not in AUDITS:
+        hint = nearest(what, AUDITS)
+        more = f"; did you mean '{hint}'?" if hint else ""
+        raise InputError(f"audit: cannot audit '{what}'; there are {', '.join(AUDITS)}{more}")
+    AUDITS[what](config, overrides)
 
 
 @app.command()

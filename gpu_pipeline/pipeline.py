@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,15 +24,17 @@ from gpu_pipeline.core.config import STAGES, RunConfig, check_config, plain
 from gpu_pipeline.core.device import DeviceChoice, choose_device
 from gpu_pipeline.core.errors import InputError
 from gpu_pipeline.core.runfile import read_yaml, write_yaml
-from gpu_pipeline.core.schema import Symbol, Trades
+from gpu_pipeline.core.schema import Features, Symbol, Trades
 from gpu_pipeline.core.store import MANIFEST, Output, Store, digest_code, digest_of, link, lock, read_json, write_text
 from gpu_pipeline.core.trace import StageRecord, Trace, log
 from gpu_pipeline.dataset import _stage as dataset_stage
 from gpu_pipeline.dataset.data import load_dataset
+from gpu_pipeline.features import _audit_plan as features_audit
 from gpu_pipeline.features import _stage as features_stage
-from gpu_pipeline.features._book import BOOK
+from gpu_pipeline.features._book import BOOK, BookRows
 from gpu_pipeline.features._feature import catalogue
 from gpu_pipeline.features._set import read_include, read_set
+from gpu_pipeline.features.engine import Engine
 from gpu_pipeline.ingest import _stage as ingest_stage
 from gpu_pipeline.ingest._trade_files import read_file
 from gpu_pipeline.labels import _stage as labels_stage
@@ -40,6 +42,7 @@ from gpu_pipeline.live.engine import LiveEngine
 from gpu_pipeline.live.feed import Piece, interleave, merge, read_lines, rest_of, rest_of_book
 from gpu_pipeline.live.fold import LiveRow, SymbolFold
 from gpu_pipeline.live.plan import make_plan
+from gpu_pipeline.live.replay import replay
 from gpu_pipeline.live.session import Open, run_session
 from train import report as report_stage
 from train import select as selection
@@ -288,6 +291,47 @@ def audit_book(config: RunConfig, trace: Trace) -> tuple[list[book_audit.Result]
         trace,
     )
     return found, streams.get(section.stream, {})
+
+
+def audit_features(config: RunConfig, trace: Trace) -> Iterator[features_audit.Result]:
+    """What could be wrong with the features of a run on its own bars and book: one result per symbol.
+
+    Raises:
+        InputError: the run file has no features, or wrong ones; bad data.
+    """
+    engine = features_stage.compile_run(config)
+    assert config.features is not None
+    this = run(config, trace, last="book" if BOOK in engine.needed else "bars")
+    choices, include = read_set(config.features.set), read_include(config.features.include)
+    with trace.progress("audit of features") as ticker:
+        for symbol in this.symbols().values():
+            tables: dict[str, Any] = {
+                resolution: bars_stage.load(this.outputs["bars"].path, symbol, resolution, _HOST)
+                for resolution in engine.needed
+                if resolution != BOOK
+            }
+            if BOOK in engine.needed:
+                tables[BOOK] = BookRows.of(book_stage.load(this.outputs["book"].path, symbol, _HOST))
+            yield features_audit.audit(
+                choices,
+                tables,
+                resolutions=engine.resolutions,
+                include=include,
+                live=partial(_one_by_one, this, symbol, tables.get(BOOK)),
+                device=this.device,
+                seed=config.seed,
+                told=partial(ticker.advance, 1),
+            )
+
+
+def _one_by_one(this: Run, symbol: Symbol, book: BookRows | None, engine: Engine) -> tuple[Features | None, str]:
+    """Features of a symbol's first trades (or bars made by others), folded one by one."""
+    clean, section = this.outputs["ingest"].path, this.config.bars
+    assert section is not None
+    if "bars" in this.config.ingest:
+        return replay(next(ingest_stage.load_bars(clean, symbol, _HOST)), section, engine, book)
+    with closing(read_file(ingest_stage.trade_files(clean, symbol)[0], symbol, _HOST)) as chunks:
+        return replay(next(chunks), section, engine, book)
 
 
 def _load_bars(this: Run) -> Callable[[Symbol, str], Any]:

@@ -1,7 +1,8 @@
-"""What could be wrong with a feature set on some bars: look-ahead, dependence on chunks, warm-up other than declared.
+"""What could be wrong with a feature set on some bars: look-ahead, dependence on chunks or on the device.
 
 Each check returns findings, one per column; none is a pass. Bars are cut at trades: a bar made of trades is there once
-its last trade is, a time bar once the trade after its last one is.
+its last trade is, a time bar once the trade after its last one is. `_audit_values.py` looks at the values themselves,
+`_audit_plan.py` says which checks an audit runs on which rows.
 """
 
 from __future__ import annotations
@@ -18,11 +19,14 @@ from gpu_pipeline.core.schema import TIME_COLUMNS, Bars, Features
 from gpu_pipeline.core.units import DAY_NS
 from gpu_pipeline.features._book import BookRows
 from gpu_pipeline.features._evaluate import State
-from gpu_pipeline.features._set import Choice, is_time_step
-from gpu_pipeline.features.engine import Engine, Rows, suffix
+from gpu_pipeline.features._set import is_time_step
+from gpu_pipeline.features.engine import Engine, Rows
 
 Tables = Mapping[str, Rows]
 ROWS = ("first_trade_row", "last_trade_row")
+# How folders of time bars begin, whatever the resolution is called.
+TIME_NAMES = "time_"
+LAST = torch.iinfo(torch.int64).max
 
 
 @dataclass(frozen=True)
@@ -56,8 +60,8 @@ def arrival(name: str, table: Rows, base: Bars) -> Tensor:
     of the base that may see it.
     """
     if isinstance(table, Bars):
-        return table.last_trade_row + int(is_time_step(name))
-    rows = torch.cat((base.last_trade_row, base.last_trade_row.new_full((1,), torch.iinfo(torch.int64).max - 1)))
+        return table.last_trade_row + int(is_time_step(name) or table.name.startswith(TIME_NAMES))
+    rows = torch.cat((base.last_trade_row, base.last_trade_row.new_full((1,), LAST - 1)))
     return rows[torch.searchsorted(base.close_timestamp.contiguous(), table.known_ns, right=True)]
 
 
@@ -81,7 +85,7 @@ def run_chunks(
 ) -> Tensor:
     """[B, F] of one call per stretch of trades; `between` may store and restore the state."""
     state = engine.start(tables[engine.base].device)
-    edges = [-1, *sorted(cuts), torch.iinfo(torch.int64).max]
+    edges = [-1, *sorted(cuts), LAST]
     parts = []
     for after, until in itertools.pairwise(edges):
         features, state = engine.step(cut(tables, after, until), state)
@@ -90,20 +94,52 @@ def run_chunks(
     return torch.cat(parts)
 
 
-def check_chunks(engine: Engine, tables: Tables, cuts: Sequence[int]) -> list[Finding]:
-    """Whether calls cut at the trade rows `cuts` give the bits of one call."""
-    whole = run_whole(engine, tables).values
-    return list(_differences("chunks", engine, whole, run_chunks(engine, tables, cuts)))
+def check_chunks(
+    engine: Engine,
+    tables: Tables,
+    cuts: Sequence[int],
+    whole: Features | None = None,
+    *,
+    check: str = "chunks",
+    between: Callable[[State], State] = lambda state: state,
+) -> list[Finding]:
+    """Whether calls cut at the trade rows `cuts` give the bits of one call (`whole`, where it is at hand)."""
+    wanted = (whole or run_whole(engine, tables)).values
+    return list(differences(check, engine, wanted, run_chunks(engine, tables, cuts, between)))
 
 
-def check_future(engine: Engine, tables: Tables, row: int) -> list[Finding]:
+def check_future(engine: Engine, tables: Tables, row: int, whole: Features | None = None) -> list[Finding]:
     """Whether anything at or before trade `row` changes when the later bars are cut off, or are others."""
-    whole = run_whole(engine, tables).values
+    wanted = (whole or run_whole(engine, tables)).values
     past = cut(tables, -1, row)
     known = len(past[engine.base])
-    found = list(_differences("look-ahead (future cut off)", engine, whole[:known], run_whole(engine, past).values))
+    found = list(differences("look-ahead (future cut off)", engine, wanted[:known], run_whole(engine, past).values))
     poisoned = run_whole(engine, poison(tables, row)).values[:known]
-    return found + list(_differences("look-ahead (future changed)", engine, whole[:known], poisoned))
+    return found + list(differences("look-ahead (future changed)", engine, wanted[:known], poisoned))
+
+
+def check_live(engine: Engine, whole: Features, live: Features) -> list[Finding]:
+    """Whether the rows that trades gave one by one are the first rows of the bits of one call over the run's bars."""
+    rows = len(live)
+    found = list(differences("live", engine, whole.values[:rows], live.values))
+    if not torch.equal(whole.last_trade_row[:rows], live.last_trade_row):
+        found.append(Finding("live", "(rows)", "bars close at other trades"))
+    return found
+
+
+def check_devices(
+    check: str, engine: Engine, tolerance: Mapping[str, float], wanted: Tensor, got: Tensor
+) -> list[Finding]:
+    """Whether two devices agree within each column's tolerance, relative to its largest value; NaN at the same rows."""
+    found = []
+    for index, column in enumerate(engine.names):
+        a, b = wanted[:, index], got[:, index].to(wanted.device)
+        largest = torch.where(torch.isfinite(a), a, 0.0).abs().max() if len(a) else 0.0
+        far = (a - b).abs() > tolerance[column] * largest
+        differs = (a != b) & ((torch.isnan(a) != torch.isnan(b)) | torch.isinf(a) | torch.isinf(b) | far)
+        if bool(differs.any()):
+            found.append(Finding(check, column, _difference(a, b, int(differs.nonzero()[0]))))
+    return found
 
 
 def poison(tables: Tables, row: int) -> dict[str, Rows]:
@@ -128,42 +164,20 @@ def _poison(table: Rows, later: Tensor) -> Rows:
     return replace(table, columns=columns)
 
 
-def check_warmup(choices: Sequence[Choice], tables: Tables) -> list[Finding]:
-    """Whether each column of each resolution has a value from its declared row on, and none before."""
-    found = []
-    for name, table in tables.items():
-        wanted = [choice for choice in choices if choice.wanted_on(name)]
-        if wanted:
-            engine = Engine(wanted, tuple(dict.fromkeys((next(iter(tables)), name))))
-            # A missing cell of the book has no value by definition.
-            rows = table.select(table.valid) if isinstance(table, BookRows) else table
-            columns = [column for column in engine.names if column.endswith(suffix(name))]
-            found += list(_warmup(engine, columns, engine.own_rows(name, rows)))
-    return found
-
-
-def _warmup(engine: Engine, columns: Sequence[str], values: Tensor) -> Iterator[Finding]:
-    for index, column in enumerate(columns):
-        declared = min(engine.warmup[column], len(values))
-        empty = torch.isnan(values[:, index])
-        if not bool(empty[:declared].all()):
-            yield Finding("warm-up", column, f"has a value within its {declared:,} rows of warm-up")
-        if bool(empty[declared:].any()):
-            row = int(empty[declared:].nonzero()[0]) + declared
-            yield Finding("warm-up", column, f"declares {declared:,} rows, but row {row:,} has no value")
-        if bool(torch.isinf(values[:, index]).any()):
-            yield Finding("finite", column, f"is infinite at row {int(torch.isinf(values[:, index]).nonzero()[0]):,}")
-
-
-def _differences(check: str, engine: Engine, wanted: Tensor, got: Tensor) -> Iterator[Finding]:
+def differences(check: str, engine: Engine, wanted: Tensor, got: Tensor) -> Iterator[Finding]:
+    """One finding per column whose bits differ."""
     if wanted.shape != got.shape:
         yield Finding(check, "(rows)", f"{len(got):,} rows instead of {len(wanted):,}")
         return
     differs = ~same_bits(wanted.contiguous(), got.contiguous())
     for index in differs.any(dim=0).nonzero().flatten().tolist():
         row = int(differs[:, index].nonzero()[0])
-        have, want = float(got[row, index]), float(wanted[row, index])
-        detail = f"row {row:,} is {have!r} instead of {want!r}"
-        if not (math.isnan(have) or math.isnan(want)):
-            detail += f" ({abs(have - want):.3g} apart)"
-        yield Finding(check, engine.names[index], detail)
+        yield Finding(check, engine.names[index], _difference(wanted[:, index], got[:, index], row))
+
+
+def _difference(wanted: Tensor, got: Tensor, row: int) -> str:
+    have, want = float(got[row]), float(wanted[row])
+    detail = f"row {row:,} is {have!r} instead of {want!r}"
+    if not (math.isnan(have) or math.isnan(want)):
+        detail += f" ({abs(have - want):.3g} apart)"
+    return detail

@@ -100,4 +100,4 @@ def test_what_cannot_be_audited_is_one_line(tmp_path, capsys):
     assert main(["audit", "book", str(run_file(tmp_path, ingest, book=None))]) == 2
     assert "book: the run file has no such section" in capsys.readouterr().err
     assert main(["audit", "bars", str(run_file(tmp_path, ingest))]) == 2
-    assert "audit: cannot audit 'bars'; there is: book" in capsys.readouterr().err
+    assert "audit: cannot audit 'bars'; there are book, features" in capsys.readouterr().err

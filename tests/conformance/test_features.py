@@ -15,16 +15,18 @@ import torch
 from gpu_pipeline.core import plugins
 from gpu_pipeline.core.errors import InputError
 from gpu_pipeline.core.schema import Bars
-from gpu_pipeline.features import _audit, _feature, _state
+from gpu_pipeline.features import _audit, _audit_plan, _feature, _state
+from gpu_pipeline.features._audit_values import check_warmup
 from gpu_pipeline.features._book import BookRows
 from gpu_pipeline.features._set import Choice, read_set
-from gpu_pipeline.features.engine import Engine
+from gpu_pipeline.features.engine import Engine, suffix
 from gpu_pipeline.features.expression import Columns, Expression, loop
 from kernels.loops import RowLoop, row_loop
 from tests.features.factory import depth_of, market, random_tape
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
+RESOLUTIONS = ("short", "medium", "long", "1min", "book")
 
 
 def default_choice(name: str) -> Choice:
@@ -49,6 +51,16 @@ def trade_count(tables: dict[str, Any]) -> int:
     return int(tables["short"].last_trade_row[-1]) + 1
 
 
+@pytest.fixture(scope="module")
+def found(request: pytest.FixtureRequest, tables: dict[str, Any]) -> dict[str, list[_audit.Finding]]:
+    """What `gpu-pipeline audit features` finds, by column, in one audit of the features whose tests run."""
+    calls = [getattr(item, "callspec", None) for item in request.session.items if "keeps_the_laws" in item.name]
+    asked = sorted({call.params["name"] for call in calls if call is not None})
+    result = _audit_plan.audit([default_choice(name) for name in asked], tables, seed=3)
+    assert result.checks >= 15 and result.audited == result.rows == len(tables["short"])
+    return _audit_plan.by_column(result.failures)
+
+
 def show(findings: list[_audit.Finding]) -> str:
     return "\n".join(map(str, findings))
 
@@ -59,17 +71,12 @@ def test_the_market_has_what_the_checks_need(tables: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(_feature.catalogue()))
-def test_feature_keeps_the_laws(name: str, tables: dict[str, Any]) -> None:
+def test_feature_keeps_the_laws(name: str, found: dict[str, list[_audit.Finding]]) -> None:
     choice = default_choice(name)
-    engine = Engine([choice], tuple(tables))
-    trades = trade_count(tables)
-    rng = np.random.default_rng(3)
-    findings = _audit.check_warmup([choice], tables)
-    findings += _audit.check_chunks(engine, tables, sorted(rng.choice(trades, 12, replace=False).tolist()))
-    for row in (0, trades // 3, int(tables["1min"].last_trade_row[5]), int(tables["medium"].last_trade_row[9])):
-        findings += _audit.check_future(engine, tables, row)
-    assert not findings, show(findings)
     columns = choice.feature.columns(choice.parameters)
+    tails = tuple(suffix(resolution) for resolution in RESOLUTIONS)
+    findings = [part for column in columns for tail in tails for part in found.get(column + tail, ())]
+    assert not findings, show(findings)
     assert choice.feature.summary and set(choice.feature.level_columns(choice.parameters)) <= set(columns)
 
 
@@ -141,9 +148,7 @@ def test_shipped_sets_pass_on_all_resolutions(name: str, tables: dict[str, Any])
     engine = Engine(read_set(ROOT / "configs" / "features" / f"{name}.yaml"), tuple(tables))
     assert len(engine.names) == len(set(engine.names)) and not engine.levels
     assert all(column.count("_db_") + column.count("_tb_") == 1 for column in engine.names)
-    findings = _audit.check_chunks(engine, tables, [500, 1700, 1701])
-    findings += _audit.check_future(engine, tables, 2000)
-    findings += _audit.check_warmup(read_set(ROOT / "configs" / "features" / f"{name}.yaml"), tables)
+    findings = _audit_plan.audit(read_set(ROOT / "configs" / "features" / f"{name}.yaml"), tables).failures
     assert not findings, show(findings)
 
 
@@ -201,7 +206,7 @@ def test_a_loop_that_peeks_is_caught(function: RowLoop, shifted: str, tables: di
 
 
 def test_a_wrong_warmup_is_caught(tables: dict[str, Any]) -> None:
-    found = _audit.check_warmup([of_loop("late", gap_of_three, warmup=1)], {"short": tables["short"]})
+    found = check_warmup([of_loop("late", gap_of_three, warmup=1)], {"short": tables["short"]})
     assert [str(finding) for finding in found] == ["warm-up: late_db_s: declares 1 rows, but row 1 has no value"]
 
 
@@ -211,6 +216,6 @@ def test_a_negative_lag_is_refused() -> None:
 
 
 def test_manifest_of_a_state_is_plain_json(tables: dict[str, Any], choices: list[Choice], tmp_path: Path) -> None:
-    engine = Engine(choices, ("short",))
+    engine = Engine(choices, tuple(tables))
     _state.save_state(tmp_path, engine, engine.start(CPU))
     assert json.loads((tmp_path / "state.json").read_text())["columns"] == list(engine.names)

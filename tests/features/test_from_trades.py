@@ -15,6 +15,7 @@ from gpu_pipeline.bars._aggregate import to_bars
 from gpu_pipeline.bars._make import make_resolutions
 from gpu_pipeline.core.schema import Bars, Trades
 from gpu_pipeline.features import _audit, _state
+from gpu_pipeline.features._audit_values import check_warmup
 from gpu_pipeline.features._set import read_set
 from gpu_pipeline.features.engine import Engine
 from tests.bars.market import random_trades, real_day
@@ -79,7 +80,7 @@ def test_real_day_passes_the_audit(market_data: Path) -> None:
     tables = make_resolutions(trades, "dollar", threshold=100_000, time=["1min"], resolutions=dict(RESOLUTIONS))
     choices = read_set(STANDARD)
     engine = Engine(choices, tuple(tables))
-    findings = _audit.check_warmup(choices, tables) + _audit.check_chunks(engine, tables, [1000, 60_000, 60_001])
+    findings = check_warmup(choices, tables) + _audit.check_chunks(engine, tables, [1000, 60_000, 60_001])
     findings += _audit.check_future(engine, tables, int(tables["1min"].last_trade_row[300]))
     assert not findings, "\n".join(map(str, findings))
 
