@@ -42,9 +42,9 @@ def bar_table(rows: int, device: torch.device) -> Bars:
     return Bars(SYMBOL, "dollar_2M", columns)
 
 
-def resolutions(short: Bars) -> Mapping[str, Bars]:
+def resolutions(short: Bars, steps: Mapping[str, int] = RESOLUTIONS) -> Mapping[str, Bars]:
     """Every tenth, 160th and fifth bar as those of the coarser resolutions: their cost is what counts here."""
-    return {name: short.select(slice(step - 1, None, step)) for name, step in RESOLUTIONS.items()}
+    return {name: short.select(slice(step - 1, None, step)) for name, step in steps.items()}
 
 
 def write_clean(folder: Path, table: Trades) -> list[Path]:

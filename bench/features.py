@@ -1,4 +1,4 @@
-"""Bars to features: the standard set, 14 indicators beside TA-Lib in C on one thread, and on CUDA 200 columns."""
+"""Bars to features: the shipped sets, 14 indicators beside TA-Lib in C on one thread, and on CUDA 200 columns."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from gpu_pipeline.features._make import make_features
 
 TESTS = "tests/features/test_talib.py tests/features/test_device.py"
 STANDARD = ROOT / "configs" / "features" / "standard.yaml"
+FULL = ROOT / "configs" / "features" / "full.yaml"
 INDICATORS = {
     "sma": {"windows": [10, 20, 50, 100]},
     "ema": {"windows": [12, 26, 50, 100]},
     "rsi": {"windows": [7, 14, 21]},
     "atr": {"windows": [7, 14, 21]},
 }
+SIX = {"short": 1, "medium": 10, "long": 160, "1min": 5, "15min": 75, "4hour": 1200}
 MANY = {name: {"windows": list(range(5, 205, 5))} for name in ("sma", "ema", "rsi", "atr", "volatility")}
 
 
@@ -36,6 +38,7 @@ def cases(device: torch.device, tiny: bool) -> Iterator[Case]:
         yield Case(made.op, "TA-Lib, 1 thread", made.shape, made.items, made.unit, _talib(bars), made.moved)
     few = bars if device.type == "cuda" else bars.select(slice(0, rows // 8))
     yield _case("standard set, 4 resolutions", resolutions(few), STANDARD)
+    yield _case("full set, 6 resolutions", resolutions(few.select(slice(0, rows // 16)), SIX), FULL)
 
 
 def _case(op: str, bars: Bars | Mapping[str, Bars], features: Any) -> Case:
