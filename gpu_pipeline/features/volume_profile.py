@@ -43,14 +43,14 @@ class Profile(Options):
 def in_bins(price, lowest, scale):  # type: ignore[no-untyped-def]
     """Where a price lies, counted in bins from the lowest; `scale` bins a unit of price."""
     place = (price - lowest) * scale
-    edge = math.floor(place + 0.5)
+    edge = float(int(place + 0.5))
     return edge if abs(place - edge) < ON_EDGE else place
 
 
 @helper
 def spread_volume(volume, start, stop, bins, part, slope):  # type: ignore[no-untyped-def]
     """Add a volume over [start, stop]: bin k then holds part[k] + slope[0] + ... + slope[k]."""
-    first, last = min(int(start), bins - 1), min(int(stop), bins)
+    first, last = min(int(start), bins - 1), int(stop)
     if first >= last or stop <= start:
         part[first] += volume
         return

@@ -11,7 +11,7 @@ import torch
 
 from gpu_pipeline.core.schema import Bars
 from gpu_pipeline.features._make import make_features
-from tests.features.ohlc import MARKETS, minute_bars, real_dollar_bars, walk
+from tests.features.ohlc import MARKETS, MINUTE_BARS, real_bars, walk
 
 
 def with_flow(bars: Bars, share: np.ndarray) -> Bars:
@@ -54,9 +54,9 @@ def flow_markets() -> dict[str, Bars]:
 def real_markets(folder: Path) -> dict[str, Bars]:
     """The real day, and real minutes with made-up sides."""
     rng = np.random.default_rng(6)
-    minutes = {name: minute_bars(folder, name).select(slice(0, 6000)) for name in ("6EH4", "ADABTC")}
+    minutes = {name: real_bars(folder, name).select(slice(0, 6000)) for name in MINUTE_BARS}
     flows = {name: with_flow(bars, rng.random(len(bars)).round(2)) for name, bars in minutes.items()}
-    return {"real day": real_dollar_bars(folder), **flows}
+    return {"real day": real_bars(folder, "day"), **flows}
 
 
 def frames(markets: dict[str, Bars]) -> list[tuple[Bars, pd.DataFrame]]:

@@ -12,7 +12,7 @@ from gpu_pipeline.core.errors import ConfigError
 from gpu_pipeline.core.schema import Bars
 from gpu_pipeline.features._make import make_features
 from tests.features.flow_markets import assert_near, only, values_of
-from tests.features.ohlc import MARKETS, candles, minute_bars
+from tests.features.ohlc import MARKETS, REAL, candles, real_bars
 
 TICKS = {
     "walk": 0.01,
@@ -22,6 +22,7 @@ TICKS = {
     "constant, then moving": 0.5,
     "6EH4": 0.00005,
     "ADABTC": 1e-8,
+    "day": 0.01,
 }
 Triple = tuple[Fraction, Fraction, Fraction]
 
@@ -88,9 +89,9 @@ def test_every_market_by_exact_fractions(name: str, window: int, bins: int) -> N
     check(MARKETS[name](), TICKS[name], window, bins, step=7)
 
 
-@pytest.mark.parametrize("name", ["6EH4", "ADABTC"])
-def test_real_minutes(name: str, market_data: Path) -> None:
-    check(minute_bars(market_data, name).select(slice(0, 4000)), TICKS[name], 50, 20, step=101)
+@pytest.mark.parametrize("name", REAL)
+def test_real_bars(name: str, market_data: Path) -> None:
+    check(real_bars(market_data, name).select(slice(0, 4000)), TICKS[name], 50, 20, step=101)
 
 
 def hand_made(spans: list[tuple[float, float]], volume: list[float], close: float) -> list[float]:
