@@ -18,11 +18,12 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Ring:
-    """One process of tests: which marker, in which environment."""
+    """One process of tests: which marker, in which environment, and pytest's own arguments."""
 
     name: str
     marker: str
     environment: tuple[tuple[str, str], ...] = ()
+    arguments: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,11 @@ class Result:
 
 
 PLAIN = "not sim and not interpret and not compile and not gpu and not slow"
+# The ring on the CPU is by far the longest: these folders run beside the others, in a process of their own.
+APART = ("tests/bars", "tests/features", "tests/ingest", "tests/kernels", "tests/labels")
 RINGS = (
-    Ring("cpu", PLAIN),
+    Ring("cpu, stages' parts", PLAIN, arguments=APART),
+    Ring("cpu, all others", PLAIN, arguments=tuple(f"--ignore={folder}" for folder in APART)),
     Ring("simulator", "sim and not slow", (("NUMBA_ENABLE_CUDASIM", "1"),)),
     Ring("triton interpreter", "interpret and not slow", (("TRITON_INTERPRET", "1"),)),
     Ring("compile gates", "compile and not slow"),
@@ -65,6 +69,7 @@ def run(ring: Ring, more: list[str]) -> tuple[Result, str]:
             ring.marker,
             f"--junitxml={report}",
             "--durations=5",
+            *ring.arguments,
             *more,
         ]
         done = subprocess.run(
@@ -100,7 +105,7 @@ def has_gpu() -> bool:
 
 def collected(ring: Ring) -> int:
     """How many tests of a ring exist."""
-    command = [sys.executable, "-m", "pytest", "-q", "--collect-only", "-m", ring.marker]
+    command = [sys.executable, "-m", "pytest", "-q", "--collect-only", "-m", ring.marker, *ring.arguments]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     return sum("::" in line for line in listed.stdout.splitlines())
 
