@@ -4,6 +4,7 @@ m, s      = mean and population standard deviation of the last `window` closes
 bb_upper  = m + width s;  bb_middle = m;  bb_lower = m - width s
 bb_width  = (bb_upper - bb_lower) / bb_middle
 bb_percent = (close - bb_lower) / (bb_upper - bb_lower): 0 on the lower band, 1 on the upper; 1/2 where the bands meet
+band_width, band_percent = these two alone: of `bbands_ratio`, for model input without the bands, which are levels
 natr_n    = 100 atr_n / close, 0 where the close is 0
 """
 
@@ -17,6 +18,8 @@ from gpu_pipeline.core.plugins import Options
 from gpu_pipeline.features._feature import Feature, ManyRows, WideWindow
 from gpu_pipeline.features.expression import Columns, Expression, where
 from gpu_pipeline.features.volatility import atr
+
+TOLERANCE = 1e-7  # rounding of the mean is a large part of the distance between bands that lie a tick apart
 
 
 class Bands(Options):
@@ -40,7 +43,7 @@ def bbands(bars: Columns, window: int, width: float) -> dict[str, Expression]:
 
 
 def bbands_ratio(bars: Columns, window: int, width: float) -> dict[str, Expression]:
-    """Width of the bands and place of the close in them (bb_width, bb_percent) without the bands, which are levels."""
+    """Width of the bands and place of the close in them."""
     made = bbands(bars, window, width)
     return {"band_width": made["bb_width"], "band_percent": made["bb_percent"]}
 
@@ -51,7 +54,7 @@ def natr(bars: Columns, window: int) -> dict[str, Expression]:
 
 
 FEATURES = (
-    Feature("bbands", bbands, Bands, levels=("bb_upper", "bb_middle", "bb_lower")),
-    Feature("bbands_ratio", bbands_ratio, Bands),
+    Feature("bbands", bbands, Bands, levels=("bb_upper", "bb_middle", "bb_lower"), tolerance=TOLERANCE),
+    Feature("bbands_ratio", bbands_ratio, Bands, tolerance=TOLERANCE),
     Feature("natr", natr, WideWindow),
 )

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from gpu_pipeline.core.plugins import Options
 from gpu_pipeline.features._feature import Feature, ManyRows, WideWindow, Window
+from gpu_pipeline.features._fused import fused
 from gpu_pipeline.features.expression import Columns, Expression, loop, where
 from gpu_pipeline.features.price import typical_price
 from kernels.loops import row_loop
@@ -66,8 +67,9 @@ def oscillation(x, y, state, seen, p):  # type: ignore[no-untyped-def]
         value = x[0, row]
         if seen + row == 0:
             quick = calm = value
-        quick = fast * value + (1.0 - fast) * quick
-        calm = slow * value + (1.0 - slow) * calm
+        # Rounded as in TA-Lib: where ad stands still the averages are equal, not almost equal.
+        quick = fused(1.0 - fast, quick, fast * value)
+        calm = fused(1.0 - slow, calm, slow * value)
         y[0, row] = quick - calm
     state[0], state[1] = quick, calm
 

@@ -19,10 +19,10 @@ from pydantic import Field
 
 from gpu_pipeline.core.plugins import Options
 from gpu_pipeline.features._feature import Feature
+from gpu_pipeline.features._fused import fused
 from gpu_pipeline.features.expression import Columns, Expression, loop
-from kernels.loops import helper, row_loop
+from kernels.loops import row_loop
 
-SPLIT = 134_217_729.0  # 2^27 + 1 halves the 53 bits of a float64
 Share = Annotated[float, Field(gt=0, le=10)]
 
 
@@ -31,28 +31,6 @@ class Acceleration(Options):
 
     acceleration: Share = 0.02
     maximum: Share = 0.2
-
-
-@helper
-def _high_part(value):  # type: ignore[no-untyped-def]
-    wide = SPLIT * value
-    return wide - (wide - value)
-
-
-@helper
-def _fused(a, b, c):  # type: ignore[no-untyped-def]
-    """Return a * b + c rounded once, by error-free products and sums (T. Dekker, 1971; D. Knuth, 1969).
-
-    TA-Lib steps its stop so; rounding twice is one unit off at times, enough to miss a low that touches the stop.
-    """
-    product = a * b
-    high_a, high_b = _high_part(a), _high_part(b)
-    low_a, low_b = a - high_a, b - high_b
-    rest = low_a * low_b - (((product - high_a * high_b) - low_a * high_b) - high_a * low_b)
-    total = product + c
-    back = total - product
-    lost = (product - (total - back)) + (c - back)
-    return total + (lost + rest)
 
 
 @row_loop
@@ -85,7 +63,7 @@ def stop_and_reverse(x, y, state, seen, p):  # type: ignore[no-untyped-def]
                 y[0, row] = side * level
                 if far > best:
                     best, factor = far, min(factor + step, maximum)
-            level = min(_fused(factor, best - level, level), min(old_near, near))
+            level = min(fused(factor, best - level, level), min(old_near, near))
             stop, extreme = side * level, side * best
         old_high, old_low = high, low
     state[0], state[1], state[2], state[3], state[4], state[5] = side, stop, extreme, factor, old_high, old_low

@@ -37,6 +37,8 @@ def made(rows: int = 1500) -> Mapping[str, Columns]:
     calm = walk(rows, 3, stay=0.7, widest=2)
     stopped = {name: np.where(np.arange(rows) < 60, column, column[60]) for name, column in walk(rows, 4).items()}
     line = {**{name: np.full(rows, 9731.07) for name in NAMES}, "volume": walk(rows, 5)["volume"]}
+    first = np.arange(rows) == 0
+    once = {**line, "high": np.where(first, 9732.0, 9731.07), "low": np.where(first, 9728.01, 9731.07)}
     idle = walk(rows, 6)
     quiet = np.random.default_rng(6).random(rows) < 0.4
     quiet[100:160] = True
@@ -49,6 +51,7 @@ def made(rows: int = 1500) -> Mapping[str, Columns]:
         "calm": calm,
         "stopped": stopped,
         "constant": line,
+        "constant after one bar": once,
         "no volume": {**idle, "volume": np.where(quiet, 0.0, idle["volume"])},
         "never any volume": {**idle, "volume": np.zeros(rows)},
         "bars of one price": flat,

@@ -38,8 +38,8 @@ def wanted(market: edge_markets.Columns) -> dict[str, np.ndarray]:
     lines = zip(("macd", "macd_signal", "macd_hist"), talib.MACD(close, 12, 26, 9), strict=True)
     found |= {f"{name}_ratio_12_26_9": line / close for name, line in lines}
     upper, middle, lower = talib.BBANDS(close, 20, 2, 2)
-    found["bb_width_20_2"] = (upper - lower) / middle
-    found["bb_percent_20_2"] = np.where(upper == lower, 0.5, share(close - lower, upper - lower))
+    found["band_width_20_2"] = (upper - lower) / middle
+    found["band_percent_20_2"] = np.where(upper == lower, 0.5, share(close - lower, upper - lower))
     change = np.concatenate([[np.nan], np.diff(close)])
     flow = share((close - low) - (high - close), high - low) * volume
     found["obv_change_10"] = share(total(np.sign(change) * volume, 10), total(volume, 10))
@@ -56,7 +56,7 @@ def check(market: edge_markets.Columns) -> None:
     oracle = wanted(market)
     assert sorted(oracle) == sorted(made.names) and not made.levels
     for index, name in enumerate(made.names):
-        rounding = 1e-7 if name.startswith("bb_percent") else 1e-10  # TA-Lib's bands may lie a tick apart
+        rounding = 1e-7 if name.startswith("band_percent") else 1e-10  # TA-Lib's bands may lie a tick apart
         np.testing.assert_allclose(made.values[:, index].numpy(), oracle[name], rtol=1e-9, atol=rounding, err_msg=name)
 
 
