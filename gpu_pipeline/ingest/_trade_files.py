@@ -24,7 +24,7 @@ from gpu_pipeline.core.schema import Symbol, Tensor, Trades
 from gpu_pipeline.core.store import file_metadata, table_file
 from gpu_pipeline.core.sums import exact_sum
 from gpu_pipeline.core.trace import Ticker
-from gpu_pipeline.ingest import _arrow, _device
+from gpu_pipeline.ingest import _arrow, _bar_months, _device
 from gpu_pipeline.ingest._ahead import ahead
 from gpu_pipeline.ingest._columns import Cells
 from gpu_pipeline.ingest._months import monthly_files, months
@@ -142,7 +142,10 @@ def trade_files(folder: Path, symbol: Symbol) -> list[TradeFile]:
 
 def _said(path: Path, symbol: Symbol) -> dict[str, Any]:
     with errors(path):
-        said = json.loads(file_metadata(path).get(CLEAN, "null"))
+        metadata = file_metadata(path)
+        said = json.loads(metadata.get(CLEAN, "null"))
+    if _bar_months.TABLE.key in metadata:
+        raise InputError.at(path, "holds bars made by others, and no trades", fix="give a run that has the trades")
     if said is None or Symbol.from_json(said["symbol"]) != symbol:
         rule = f"its scales are not those of {symbol.name} in this run"
         raise InputError.at(path, rule, fix="run the stage ingest again")
