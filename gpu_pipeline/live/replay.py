@@ -15,7 +15,9 @@ from gpu_pipeline.core.schema import Bars, Features, Trades
 from gpu_pipeline.features._book import BOOK, BookRows
 from gpu_pipeline.features.engine import Engine, Rows
 
-ONE_BY_ONE, THEN, UP_TO = 2_000, 97, 100_000
+# A bar costs what many trades cost: it closes bars of most resolutions.
+ONE_BY_ONE: Mapping[type, int] = {Trades: 2_000, Bars: 200}
+THEN, UP_TO = 197, 100_000
 CPU = torch.device("cpu")
 
 
@@ -42,15 +44,16 @@ def replay(
             features, state = engine.step(closed, state)
             parts.append(features)
     kind, fed = "trades" if isinstance(rows, Trades) else "bars", min(len(rows), UP_TO)
-    told = f"{min(fed, ONE_BY_ONE):,} {kind} one by one" + (f", then to {fed:,}" if fed > ONE_BY_ONE else "")
+    single = min(fed, ONE_BY_ONE[type(rows)])
+    told = f"{single:,} {kind} one by one" + (f", then to {fed:,}" if fed > single else "")
     return (_joined(parts) if parts else None), told
 
 
 def in_pieces(rows: Trades | Bars) -> Iterator[Trades | Bars]:
     """`ONE_BY_ONE` rows one by one, then `THEN` at a time, up to `UP_TO`."""
-    start, end = 0, min(len(rows), UP_TO)
+    start, end, single = 0, min(len(rows), UP_TO), ONE_BY_ONE[type(rows)]
     while start < end:
-        stop = min(end, start + (1 if start < ONE_BY_ONE else THEN))
+        stop = min(end, start + (1 if start < single else THEN))
         part = slice(start, stop)
         yield rows[part] if isinstance(rows, Trades) else rows.select(part)
         start = stop

@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 
 from gpu_pipeline.cli import main
 from gpu_pipeline.core.errors import InputError
-from gpu_pipeline.core.schema import Bars
+from gpu_pipeline.core.schema import Bars, Trades
 from gpu_pipeline.features import _audit, _audit_plan, _feature
 from gpu_pipeline.features._audit_values import check_warmup
 from gpu_pipeline.features._set import Choice, read_set
@@ -224,7 +224,7 @@ def run_file(folder: Path, features: Any, **changes: Any) -> Path:
 
 @pytest.fixture
 def few_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gpu_pipeline.live.replay.ONE_BY_ONE", 300)
+    monkeypatch.setattr("gpu_pipeline.live.replay.ONE_BY_ONE", {Trades: 300})
 
 
 @pytest.mark.usefixtures("few_one_by_one")
