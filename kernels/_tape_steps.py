@@ -59,7 +59,7 @@ def _smooth_one(wilder, x, k, rest, state, out, first):
     value = state[2]
     for row in range(first, x.size):
         if math.isfinite(x[row]):
-            value = (value * rest + x[row]) * k if wilder else (x[row] - value) * k + value
+            value = value * rest + x[row] * k if wilder else (x[row] - value) * k + value
             out[row] = value
         else:
             out[row] = _NAN
@@ -86,10 +86,10 @@ def _wilder_four(x0, x1, x2, x3, y0, y1, y2, y3, values, k, rest, first):
     k0, k1, k2, k3 = k[0], k[1], k[2], k[3]
     r0, r1, r2, r3 = rest[0], rest[1], rest[2], rest[3]
     for row in range(first, x0.size):
-        v0 = (v0 * r0 + x0[row]) * k0
-        v1 = (v1 * r1 + x1[row]) * k1
-        v2 = (v2 * r2 + x2[row]) * k2
-        v3 = (v3 * r3 + x3[row]) * k3
+        v0 = v0 * r0 + x0[row] * k0
+        v1 = v1 * r1 + x1[row] * k1
+        v2 = v2 * r2 + x2[row] * k2
+        v3 = v3 * r3 + x3[row] * k3
         y0[row], y1[row], y2[row], y3[row] = v0, v1, v2, v3
     values[0], values[1], values[2], values[3] = v0, v1, v2, v3
 
@@ -109,7 +109,8 @@ def smooth(wilder, lanes, slots, state, rows):
     values, k, rest, begins = np.empty(LANES), np.empty(LANES), np.empty(LANES), np.zeros(LANES, np.int64)
     for lane in range(count):
         x, window, at = slots[lanes[lane, 0], :rows], lanes[lane, 3], lanes[lane, 2]
-        k[lane], rest[lane] = 1.0 / window if wilder else 2.0 / (window + 1), window - 1.0
+        k[lane] = 1.0 / window if wilder else 2.0 / (window + 1)
+        rest[lane] = 1.0 - k[lane]
         begins[lane] = _seed(x, window, state[at : at + SMOOTH_STATE], slots[lanes[lane, 1], :rows])
         values[lane] = state[at + 2]
         together = together and begins[lane] == begins[0] and _all_finite(x, begins[lane])

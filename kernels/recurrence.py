@@ -2,7 +2,7 @@
 
 NaN until `window` finite inputs were seen; the first value is their mean (summed in row order, then divided); then
     ema     y = (x - y) * k + y                with k = 2 / (window + 1), TA-Lib's order of operations
-    wilder  y = (y * (window - 1) + x) * k     with k = 1 / window; TA-Lib divides: equal within rounding, and slower
+    wilder  y = y * (1 - k) + x * k            with k = 1 / window; TA-Lib divides: equal within rounding
 A row that is not finite gives NaN and leaves the state as it was. The state is float64 [3, C]: the number of finite
 inputs so far (at most `window`), the sum of those, the current value (0 before the first).
 
@@ -64,7 +64,7 @@ def _seed(x, window, state, y, column):
 
 @jit
 def _step(value, new, rest, k, wilder):
-    return (value * rest + new) * k if wilder else (new - value) * k + value
+    return value * rest + new * k if wilder else (new - value) * k + value
 
 
 @jit
@@ -81,7 +81,7 @@ def spec(x, window, wilder, state, y, first_column, last_column):
         value = state[2, column]
         while row < x.shape[0]:
             while row < x.shape[0] and math.isfinite(x[row, column]):
-                value = _step(value, x[row, column], window - 1.0, k, wilder)
+                value = _step(value, x[row, column], 1.0 - k, k, wilder)
                 y[row, column] = value
                 row += 1
             if row < x.shape[0]:
@@ -102,7 +102,7 @@ def _abreast(x, window, wilder, state, y, first_column, last_column):
             if row < begin[column]:
                 continue
             if math.isfinite(x[row, column]):
-                value[column] = _step(value[column], x[row, column], window - 1.0, k, wilder)
+                value[column] = _step(value[column], x[row, column], 1.0 - k, k, wilder)
                 y[row, column] = value[column]
             else:
                 y[row, column] = math.nan

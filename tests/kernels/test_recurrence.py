@@ -39,7 +39,7 @@ def brute(values, window, kind):
         elif len(seen) > window and kind == "ema":
             value = (x - value) * (2.0 / (window + 1)) + value
         elif len(seen) > window:
-            value = (value * (window - 1) + x) * (1.0 / window)
+            value = value * (1.0 - 1.0 / window) + x * (1.0 / window)
         out.append(value)
     return out
 
