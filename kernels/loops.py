@@ -19,6 +19,7 @@ from typing import Any
 
 import numba
 import torch
+from numba import cuda
 from numba.core import types
 from torch import Tensor
 
@@ -67,8 +68,6 @@ class RowLoop:
     @cached_property
     def kernel(self) -> Any:
         """The CUDA form: one thread."""
-        from numba import cuda
-
         walk = self.plain if SIMULATED else numba.njit(nogil=True, error_model="numpy")(self.plain)
 
         @cuda.jit

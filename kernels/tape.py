@@ -82,21 +82,24 @@ def _two(op, a, b, out):
 def _compare(op, a, b, out):
     if op == GT:
         for i in range(out.size):
-            out[i] = 1.0 if a[i] > b[i] else 0.0
+            holds = 1.0 if a[i] > b[i] else 0.0
+            out[i] = holds if (a[i] == a[i]) & (b[i] == b[i]) else _NAN
     elif op == GE:
         for i in range(out.size):
-            out[i] = 1.0 if a[i] >= b[i] else 0.0
+            holds = 1.0 if a[i] >= b[i] else 0.0
+            out[i] = holds if (a[i] == a[i]) & (b[i] == b[i]) else _NAN
     elif op == LT:
         for i in range(out.size):
-            out[i] = 1.0 if a[i] < b[i] else 0.0
+            holds = 1.0 if a[i] < b[i] else 0.0
+            out[i] = holds if (a[i] == a[i]) & (b[i] == b[i]) else _NAN
     elif op == LE:
         for i in range(out.size):
-            out[i] = 1.0 if a[i] <= b[i] else 0.0
+            holds = 1.0 if a[i] <= b[i] else 0.0
+            out[i] = holds if (a[i] == a[i]) & (b[i] == b[i]) else _NAN
     else:
         for i in range(out.size):
-            out[i] = 1.0 if (a[i] == b[i]) == (op == EQ) else 0.0
-    for i in range(out.size):
-        out[i] = out[i] if (a[i] == a[i]) & (b[i] == b[i]) else _NAN
+            holds = 1.0 if (a[i] == b[i]) == (op == EQ) else 0.0
+            out[i] = holds if (a[i] == a[i]) & (b[i] == b[i]) else _NAN
 
 
 @jit_ieee
@@ -128,7 +131,8 @@ def _scalar(op, a, out):
 @jit_ieee
 def _choose(a, b, c, out):
     for i in range(out.size):
-        out[i] = a[i] if a[i] != a[i] else (b[i] if a[i] != 0.0 else c[i])
+        chosen = b[i] if a[i] != 0.0 else c[i]
+        out[i] = chosen if a[i] == a[i] else a[i]
 
 
 @jit_ieee
@@ -145,7 +149,7 @@ def _loop(address, lanes, inputs, slots, state, seen, p, rows, x, y):
 @jit_ieee
 def _load(address, count, start, stop, out):
     column = numba.carray(_pointer(address), (count,), np.float64)
-    if count == 1 and stop - start > 1:
+    if count == 1:
         out[:] = column[0]
     else:
         out[:] = column[start:stop]
@@ -178,7 +182,7 @@ def _execute(code, lanes, numbers, sources, slots, x, y, state, seen, start, row
         elif op == LAG:
             lag(slots[a, :rows], state[offset : offset + size], result)
         elif op == SMOOTH:
-            smooth(extra == 1, lanes[b : b + 4 * c].reshape((c, 4)), slots, state, rows)
+            smooth(extra == 1, lanes[b : b + 4 * c].reshape((c, 4)), slots, state, rows, y)
         elif op == ROLL:
             roll(b, size, c, slots[a, :rows], state[offset : offset + rolling_state(size)], seen, result)
         else:
