@@ -55,9 +55,9 @@ def _seed(x, window, state, out):
 
 
 @jit_ieee
-def _smooth_one(wilder, x, k, rest, state, out, first):
+def _smooth_one(wilder, x, k, rest, state, out):
     value = state[2]
-    for row in range(first, x.size):
+    for row in range(x.size):
         if math.isfinite(x[row]):
             value = value * rest + x[row] * k if wilder else (x[row] - value) * k + value
             out[row] = value
@@ -67,11 +67,11 @@ def _smooth_one(wilder, x, k, rest, state, out, first):
 
 
 @jit_ieee
-def _ema_four(x0, x1, x2, x3, y0, y1, y2, y3, values, k, first):
+def _ema_four(x0, x1, x2, x3, y0, y1, y2, y3, values, k):
     """Four columns of finite rows side by side: a step waits for the one before, other columns fill the wait."""
     v0, v1, v2, v3 = values[0], values[1], values[2], values[3]
     k0, k1, k2, k3 = k[0], k[1], k[2], k[3]
-    for row in range(first, x0.size):
+    for row in range(x0.size):
         v0 = (x0[row] - v0) * k0 + v0
         v1 = (x1[row] - v1) * k1 + v1
         v2 = (x2[row] - v2) * k2 + v2
@@ -81,11 +81,11 @@ def _ema_four(x0, x1, x2, x3, y0, y1, y2, y3, values, k, first):
 
 
 @jit_ieee
-def _wilder_four(x0, x1, x2, x3, y0, y1, y2, y3, values, k, rest, first):
+def _wilder_four(x0, x1, x2, x3, y0, y1, y2, y3, values, k, rest):
     v0, v1, v2, v3 = values[0], values[1], values[2], values[3]
     k0, k1, k2, k3 = k[0], k[1], k[2], k[3]
     r0, r1, r2, r3 = rest[0], rest[1], rest[2], rest[3]
-    for row in range(first, x0.size):
+    for row in range(x0.size):
         v0 = v0 * r0 + x0[row] * k0
         v1 = v1 * r1 + x1[row] * k1
         v2 = v2 * r2 + x2[row] * k2
@@ -95,38 +95,45 @@ def _wilder_four(x0, x1, x2, x3, y0, y1, y2, y3, values, k, rest, first):
 
 
 @jit_ieee
-def _all_finite(x, first):
+def _all_finite(x):
     wrong = 0
-    for row in range(first, x.size):
+    for row in range(x.size):
         wrong += 0 if abs(x[row]) < math.inf else 1
     return wrong == 0
 
 
 @jit_ieee
-def smooth(wilder, lanes, slots, state, rows):
-    """Smooth up to four columns, lanes [k, 4]: source, target, state, window."""
-    count, together = lanes.shape[0], lanes.shape[0] == LANES
-    values, k, rest, begins = np.empty(LANES), np.empty(LANES), np.empty(LANES), np.zeros(LANES, np.int64)
+def smooth(wilder, lanes, slots, state, rows, spare):
+    """Smooth up to four columns, lanes [k, 4]: source, target, state, window; `spare` [rows] is scratch memory."""
+    count, together = lanes.shape[0], lanes.shape[0] > 1
+    values, k, rest, begins = np.zeros(LANES), np.zeros(LANES), np.zeros(LANES), np.zeros(LANES, np.int64)
     for lane in range(count):
         x, window, at = slots[lanes[lane, 0], :rows], lanes[lane, 3], lanes[lane, 2]
         k[lane] = 1.0 / window if wilder else 2.0 / (window + 1)
         rest[lane] = 1.0 - k[lane]
         begins[lane] = _seed(x, window, state[at : at + SMOOTH_STATE], slots[lanes[lane, 1], :rows])
         values[lane] = state[at + 2]
-        together = together and begins[lane] == begins[0] and _all_finite(x, begins[lane])
+        together = together and begins[lane] == begins[0] and _all_finite(x[begins[lane] :])
     if together:
-        x0, x1, x2, x3 = slots[lanes[0, 0], :rows], slots[lanes[1, 0]], slots[lanes[2, 0]], slots[lanes[3, 0]]
-        y0, y1, y2, y3 = slots[lanes[0, 1]], slots[lanes[1, 1]], slots[lanes[2, 1]], slots[lanes[3, 1]]
+        # Lanes that there are not read the last one and write where nobody reads. Rows are counted from 0: where an index
+        # may be negative, every access makes a choice.
+        first, third, fourth = begins[0], min(2, count - 1), count - 1
+        x0, x1 = slots[lanes[0, 0], first:rows], slots[lanes[1, 0], first:rows]
+        x2, x3 = slots[lanes[third, 0], first:rows], slots[lanes[fourth, 0], first:rows]
+        y0, y1 = slots[lanes[0, 1], first:rows], slots[lanes[1, 1], first:rows]
+        y2 = slots[lanes[2, 1], first:rows] if count > 2 else spare[first:rows]
+        y3 = slots[lanes[3, 1], first:rows] if count > 3 else spare[first:rows]
         if wilder:
-            _wilder_four(x0, x1, x2, x3, y0, y1, y2, y3, values, k, rest, begins[0])
+            _wilder_four(x0, x1, x2, x3, y0, y1, y2, y3, values, k, rest)
         else:
-            _ema_four(x0, x1, x2, x3, y0, y1, y2, y3, values, k, begins[0])
+            _ema_four(x0, x1, x2, x3, y0, y1, y2, y3, values, k)
         for lane in range(count):
             state[lanes[lane, 2] + 2] = values[lane]
         return
     for lane in range(count):
-        x, y, at = slots[lanes[lane, 0], :rows], slots[lanes[lane, 1], :rows], lanes[lane, 2]
-        _smooth_one(wilder, x, k[lane], rest[lane], state[at : at + SMOOTH_STATE], y, begins[lane])
+        first, at = begins[lane], lanes[lane, 2]
+        x, y = slots[lanes[lane, 0], first:rows], slots[lanes[lane, 1], first:rows]
+        _smooth_one(wilder, x, k[lane], rest[lane], state[at : at + SMOOTH_STATE], y)
 
 
 @jit_ieee
