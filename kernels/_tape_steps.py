@@ -115,8 +115,8 @@ def smooth(wilder, lanes, slots, state, rows, spare):
         values[lane] = state[at + 2]
         together = together and begins[lane] == begins[0] and _all_finite(x[begins[lane] :])
     if together:
-        # Lanes that there are not read the last one and write where nobody reads. Rows are counted from 0: where an index
-        # may be negative, every access makes a choice.
+        # Lanes that there are not read the last one and write where nobody reads. Rows are counted from 0: where an
+        # index may be negative, every access makes a choice.
         first, third, fourth = begins[0], min(2, count - 1), count - 1
         x0, x1 = slots[lanes[0, 0], first:rows], slots[lanes[1, 0], first:rows]
         x2, x3 = slots[lanes[third, 0], first:rows], slots[lanes[fourth, 0], first:rows]
