@@ -18,7 +18,6 @@ import math
 from gpu_pipeline.core.plugins import Options
 from gpu_pipeline.features._feature import Feature, ManyRows, Rows, WideWindow
 from gpu_pipeline.features.expression import Columns, Expression, loop, where
-from gpu_pipeline.features.momentum import rsi
 from kernels.loops import row_loop
 
 ROUNDING = 1e-14
@@ -45,6 +44,29 @@ class StochRsi(Options):
     window: ManyRows = 14
     fast_k: Rows = 5
     fast_d: Rows = 3
+
+
+@row_loop
+def relative_strength(x, y, state, seen, p):  # type: ignore[no-untyped-def]
+    """The rsi of momentum.py with TA-Lib's rounding of the first means; state: the value before, rises, falls.
+
+    Where prices stand still only rounding moves the rsi, and the place in its range is all rounding.
+    """
+    window, share, before, up, down = p[0], 1.0 / p[0], state[0], state[1], state[2]
+    for row in range(x.shape[1]):
+        at = seen + row
+        change = x[0, row] - before if at > 0 else 0.0
+        before = x[0, row]
+        if at <= window:
+            up, down = up + max(change, 0.0), down + max(-change, 0.0)
+            if at == window:
+                up, down = up * share, down * share
+        else:
+            up = (up * (window - 1.0) + max(change, 0.0)) * share
+            down = (down * (window - 1.0) + max(-change, 0.0)) * share
+        strength = 100.0 * (up / (up + down)) if up + down > 0.0 else 0.0
+        y[0, row] = strength if at >= window else math.nan
+    state[0], state[1], state[2] = before, up, down
 
 
 @row_loop
@@ -107,7 +129,7 @@ def stochf(bars: Columns, fast_k: int, fast_d: int) -> dict[str, Expression]:
 
 def stochrsi(bars: Columns, window: int, fast_k: int, fast_d: int) -> dict[str, Expression]:
     """Fast stochastic of the relative strength index, 0 to 100."""
-    strength = rsi(bars, window)["rsi"]
+    strength = loop(relative_strength, (bars.close,), window, state=3, warmup=window)[0]
     k = _fast_k(strength, strength, strength, fast_k)
     d = _mean(k, fast_d)
     return {"stochrsi_k": _together(k, d), "stochrsi_d": d}

@@ -121,6 +121,19 @@ def test_made_markets(name: str) -> None:
     assert_parity(edge_markets.bars_of(market), market)
 
 
+@pytest.mark.parametrize("name", ["stoch", "stochf", "stochrsi", "willr", "adosc", "ultosc", "cci", "kama"])
+def test_what_is_compared_or_may_be_rounding_alone_has_the_bits_of_talib(name: str) -> None:
+    oracle, choices = ORACLES[name]
+    markets = [edge_markets.walk(60, seed, tick=0.25, base=2_700, widest=2, stay=0.5) for seed in range(40)]
+    for market in [*markets, edge_markets.walk(20_000, 41, tick=0.25, base=200_000, widest=2, stay=0.5)]:
+        made = make_features(edge_markets.bars_of(market), {name: {"windows": choices}})
+        for parameters in choices:
+            values = parameters if isinstance(parameters, list) else [parameters]
+            for output, theirs in oracle(market, *values).items():
+                ours = made.values[:, made.names.index(output + tail(parameters))].numpy()
+                assert np.array_equal(ours, theirs, equal_nan=True), output
+
+
 def test_where_in_the_bands_the_close_is() -> None:
     market = edge_markets.walk(3000, 21, stay=0.7, widest=1)
     window = np.lib.stride_tricks.sliding_window_view(np.round(market["close"] * 100), 20)
