@@ -62,8 +62,13 @@ class Result:
             yield f"{self.symbol}: {column}: {found[0].check}: {found[0].detail}{more}"
 
     def remarks(self) -> Iterator[str]:
-        """Warnings and notes, a line each."""
-        yield from (f"{self.symbol}: warning: {found.column} {found.detail}" for found in self.warnings)
+        """Warnings and notes, a line each; columns without a value are named together."""
+        short = [found for found in self.warnings if found.check == "no value"]
+        if short:
+            columns = ", ".join(f"{found.column} ({found.detail})" for found in short)
+            yield f"{self.symbol}: warning: {len(short):,} columns have no value: {columns}"
+        alone = [found for found in self.warnings if found.check != "no value"]
+        yield from (f"{self.symbol}: warning: {found.column} {found.detail}" for found in alone)
         yield from (f"{self.symbol}: {note}" for note in self.notes)
 
     def summary(self) -> str:

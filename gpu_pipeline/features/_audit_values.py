@@ -87,6 +87,6 @@ def _idle(
     for column, low, high in zip(columns, least, most, strict=True):
         warmup = engine.warmup[column]
         if rows <= warmup:
-            yield Finding("no value", column, f"needs {warmup + 1:,} rows, there are {rows:,}")
+            yield Finding("no value", column, f"needs {warmup + 1:,} rows of {rows:,}")
         elif low == high and rows > warmup + 1:
             yield Finding("constant", column, f"is {low:g} in all {rows - warmup:,} rows")

@@ -86,6 +86,20 @@ def audited(tables: dict[str, Bars], features: Any, **options: Any) -> _audit_pl
     return _audit_plan.audit(read_set(features), tables, **options)
 
 
+def test_where_there_is_a_gpu_its_numbers_are_compared(tables: dict[str, Bars], tmp_path: Path) -> None:
+    engine = Engine(read_set(SET), tuple(tables))
+    part = _audit_plan.Slice(engine, tables, {}, seed=0)
+    with_gpu, without = ([name for name, _ in part.checks(engine, torch.device(d), tmp_path)] for d in ("cuda", "cpu"))
+    assert with_gpu == [*without, "cuda"] and without[-1] == "grouped"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_gpu_passes_the_audit(tables: dict[str, Bars]) -> None:
+    result = audited(tables, SET, device=torch.device("cuda"))
+    assert not result.failures and not any("did not run" in line for line in result.remarks())
+
+
 def test_a_sound_set_has_no_failure(tables: dict[str, Bars]) -> None:
     told: list[str] = []
     result = audited(tables, SET, told=told.append)
@@ -124,7 +138,11 @@ def test_constant_columns_and_columns_without_a_value_are_warnings(
     assert not result.failures
     assert [str(finding) for finding in result.warnings] == [
         f"constant: still_db_s: is 2 in all {len(tables['short']):,} rows",
-        f"no value: sma_ratio_{few + 1}_db_l: needs {few + 1} rows, there are {few}",
+        f"no value: sma_ratio_{few + 1}_db_l: needs {few + 1} rows of {few}",
+    ]
+    assert list(result.remarks())[:2] == [
+        f"TESTUSDT: warning: 1 columns have no value: sma_ratio_{few + 1}_db_l (needs {few + 1} rows of {few})",
+        f"TESTUSDT: warning: still_db_s is 2 in all {len(tables['short']):,} rows",
     ]
 
 
