@@ -47,7 +47,7 @@ class LiveEngine:
         """Writes the state, whole or not at all."""
         save_live(folder, self.plan, self.folds, {"rows": self.rows})
 
-    def take(self, piece: Piece | Bars) -> Iterator[LiveRow]:
+    def take(self, piece: Piece) -> Iterator[LiveRow]:
         """Rows that a piece makes; pieces of a symbol come in the order in which they are known.
 
         Raises:
@@ -60,7 +60,7 @@ class LiveEngine:
             self.rows += 1
             yield row
 
-    def _made(self, fold: SymbolFold, piece: Piece | Bars) -> Iterable[LiveRow]:
+    def _made(self, fold: SymbolFold, piece: Piece) -> Iterable[LiveRow]:
         if isinstance(piece, Trades):
             return fold.take_trades(piece)
         if isinstance(piece, Bars):

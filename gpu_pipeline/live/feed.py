@@ -3,6 +3,8 @@
 JSON lines, one message each (a price or quantity is a string or a number; a string is exact):
     {"type": "trade", "symbol": S, "time": T, "price": P, "quantity": Q, "id": 17, "is_buyer_maker": false}
     {"type": "book", "symbol": S, "time": T, "known": T, "bids": [[P, Q], ...], "asks": [[P, Q], ...]}
+    {"type": "bar", "symbol": S, "open_timestamp": T, "close_timestamp": T, "open": 1.0, ..., "num_ticks": 9}
+A bar is a closed short bar with the columns that it has, where a run's features need no other input.
 Times are nanoseconds since 1970 (an integer) or ISO 8601; `known` is when the snapshot could be read, its time where
 absent; bids and asks stand best first. Empty lines are passed over.
 """
@@ -19,12 +21,24 @@ import torch
 
 from gpu_pipeline.book._pieces import cut_events, select
 from gpu_pipeline.core.errors import InputError
-from gpu_pipeline.core.schema import BookEvents, BookSnapshots, Scale, Symbol, Trades
+from gpu_pipeline.core.schema import (
+    BAR_COLUMNS,
+    BAR_INTEGERS,
+    TIME_COLUMNS,
+    Bars,
+    BookEvents,
+    BookSnapshots,
+    Scale,
+    Symbol,
+    Trades,
+)
 from gpu_pipeline.core.units import parse_instant
 
-Piece: TypeAlias = Trades | BookSnapshots | BookEvents
+Piece: TypeAlias = Trades | BookSnapshots | BookEvents | Bars
 _TRADE = ("symbol", "time", "price", "quantity")
 _BOOK = ("symbol", "time", "bids", "asks")
+_BAR = ("symbol", "open_timestamp", "close_timestamp", "open", "high", "low", "close")
+_FIELDS = {"trade": _TRADE, "book": _BOOK, "bar": _BAR}
 
 
 def read_lines(lines: Iterable[str], symbols: Mapping[str, Symbol], rows: Mapping[str, int]) -> Iterator[Piece]:
@@ -42,6 +56,8 @@ def read_lines(lines: Iterable[str], symbols: Mapping[str, Symbol], rows: Mappin
         if message["type"] == "trade":
             yield _trade(message, symbol, taken.get(symbol.name, 0), number)
             taken[symbol.name] = taken.get(symbol.name, 0) + 1
+        elif message["type"] == "bar":
+            yield _bar(message, symbol, number)
         else:
             yield _book(message, symbol, number)
 
@@ -52,9 +68,9 @@ def _message(line: str, number: int) -> dict[str, Any]:
     except ValueError as error:
         raise InputError(f"live, line {number}: is not JSON ({error})") from error
     kind = message.get("type") if isinstance(message, dict) else None
-    if kind not in ("trade", "book"):
-        raise InputError(f"live, line {number}: 'type' must be trade or book (value {kind!r})")
-    for field in _TRADE if kind == "trade" else _BOOK:
+    if kind not in _FIELDS:
+        raise InputError(f"live, line {number}: 'type' must be trade, book or bar (value {kind!r})")
+    for field in _FIELDS[kind]:
         if field not in message:
             raise InputError(f"live, line {number}: a {kind} needs the field '{field}'")
     found: dict[str, Any] = message
@@ -133,6 +149,25 @@ def _book(message: Mapping[str, Any], symbol: Symbol, number: int) -> BookSnapsh
     )
 
 
+def _bar(message: Mapping[str, Any], symbol: Symbol, number: int) -> Bars:
+    columns: dict[str, torch.Tensor] = {"is_partial": torch.zeros(1, dtype=torch.bool)}
+    for name in (name for name in BAR_COLUMNS if name != "is_partial"):
+        if name in TIME_COLUMNS:
+            columns[name] = _column(_time(message[name], number))
+        elif name in BAR_INTEGERS:
+            columns[name] = _column(int(message.get(name, -1)))
+        else:
+            columns[name] = torch.tensor([_float(message.get(name, "nan"), name, number)], dtype=torch.float64)
+    return Bars(symbol, "live", columns, has_side="buy_volume" in message)
+
+
+def _float(value: Any, what: str, number: int) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"live, line {number}: '{what}' is not a number (value {value!r})") from error
+
+
 def interleave(trades: Iterable[Trades], books: Iterable[Piece]) -> Iterator[Piece]:
     """Pieces of one symbol so that every piece of the book comes before the trades that may see it.
 
@@ -185,10 +220,12 @@ def _without(piece: BookSnapshots | BookEvents, rows: int) -> Piece:
 
 
 def _first_known(piece: Piece) -> int:
-    assert not isinstance(piece, Trades)
+    assert not isinstance(piece, Trades | Bars)
     return int(piece.known_ns.min()) if len(piece) else -1
 
 
 def _last_ns(piece: Piece) -> int:
+    if isinstance(piece, Bars):
+        return int(piece.close_timestamp[-1])
     times = piece.time_ns if isinstance(piece, Trades) else piece.known_ns
     return int(times[-1]) if len(times) else -1

@@ -43,8 +43,8 @@ def test_a_book_is_bids_then_asks_known_at_its_time_or_later() -> None:
     ("message", "said"),
     [
         ("{nonsense", r"line 1: is not JSON"),
-        ({"type": "quote"}, r"line 1: 'type' must be trade or book \(value 'quote'\)"),
-        ([1], r"line 1: 'type' must be trade or book"),
+        ({"type": "quote"}, r"line 1: 'type' must be trade, book or bar \(value 'quote'\)"),
+        ([1], r"line 1: 'type' must be trade, book or bar"),
         ({"type": "trade", "symbol": "BTCUSDT"}, r"line 1: a trade needs the field 'time'"),
         (TRADE | {"symbol": "ETHUSDT"}, r"line 1: no symbol 'ETHUSDT' in this run; there are BTCUSDT"),
         (

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+import gpu_pipeline as gp
 from gpu_pipeline import cli, pipeline
 from gpu_pipeline.core.config import check_config
 from gpu_pipeline.core.errors import InputError
@@ -161,3 +162,34 @@ def test_what_cannot_run_live_is_named(values: dict[str, Any], done: pipeline.Ru
     kept = Kept()
     pipeline.live(check_config(values), Trace(), "-", kept, lines=[])
     assert not kept.rows
+
+
+def bars_alone(values: dict[str, Any], **features: Any) -> dict[str, Any]:
+    dataset = values["dataset"] | {"streams": {"bars": {"from": "features", "window": 16}}, "target": "tp2"}
+    rest = {key: value for key, value in values.items() if key not in ("book", "train")}
+    bars = values["bars"] | {"time": [], "resolutions": {}}
+    return rest | {"name": "bars", "bars": bars, "dataset": dataset, "features": {"set": features}}
+
+
+def test_closed_bars_alone_give_the_rows_of_the_trades(values: dict[str, Any], tmp_path: Path) -> None:
+    chosen = bars_alone(values, rsi={"windows": [14]}, log_return={"windows": [1]}, log_taker_ratio={})
+    by_trades, by_bars = Kept(), Kept()
+    pipeline.live(check_config(chosen), Trace(), "run", by_trades)
+    table = gp.load_run(Path(chosen["runs"]) / "bars").bars()
+    times = {name: table.columns[name].tolist() for name in ("open_timestamp", "close_timestamp")}
+    lines = []
+    for row in range(len(table)):
+        message = {name: column[row].item() for name, column in table.columns.items() if name != "is_partial"}
+        message |= {name: column[row] for name, column in times.items()}
+        lines.append(json.dumps({"type": "bar", "symbol": "BTCUSDT", **message}))
+    pipeline.live(check_config(chosen), Trace(), "-", by_bars, lines=lines)
+    assert len(by_bars.rows) == len(table) > 100 and same(by_trades, by_bars)
+
+
+def test_what_closed_bars_cannot_make_is_named(values: dict[str, Any]) -> None:
+    chosen = bars_alone(values, rsi={"windows": [14]}) | {"name": "timed"}
+    chosen["bars"] = chosen["bars"] | {"time": ["1min"]}
+    said = {"open_timestamp": 1, "close_timestamp": 2, **dict.fromkeys(("open", "high", "low", "close"), 5.0)}
+    line = json.dumps({"type": "bar", "symbol": "BTCUSDT", **said})
+    with pytest.raises(InputError, match=r"closed short bars alone do not make rsi_14_tb_1min; they need trades"):
+        pipeline.live(check_config(chosen), Trace(), "-", Kept(), lines=[line])
