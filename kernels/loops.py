@@ -3,8 +3,8 @@
 A row loop is `function(x, y, state, seen, p)`: it reads the rows x [K, n], writes y [O, n] and moves state [S] on; seen
 is the number of rows before the first of x, p [P] holds the parameters; all float64, seen int64. Nothing else is kept,
 so that any cutting of the rows into calls gives the same numbers; x / 0 is infinite or NaN and no error. On the CPU
-numba compiles it without fastmath; on CUDA one thread walks the rows: right on every device, fast only where the CPU
-is; parallel forms are ops of their own.
+numba compiles it without fastmath; on CUDA one thread walks the rows, and no product is fused with a sum: right on
+every device, fast only where the CPU is; parallel forms are ops of their own.
 
 Axes: K inputs, O outputs, n rows, S numbers of state, P parameters.
 """
@@ -12,8 +12,9 @@ Axes: K inputs, O outputs, n rows, S numbers of state, P parameters.
 from __future__ import annotations
 
 import hashlib
+import operator
 from collections.abc import Callable
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,8 @@ class RowLoop:
     @cached_property
     def kernel(self) -> Any:
         """The CUDA form: one thread."""
+        if not SIMULATED:
+            _round_products()
         walk = self.plain if SIMULATED else numba.njit(nogil=True, error_model="numpy")(self.plain)
 
         @cuda.jit
@@ -76,6 +79,24 @@ class RowLoop:
                 walk(x, y, state, seen, p)
 
         return kernel
+
+
+@cache
+def _round_products() -> None:
+    """Make CUDA round a product before it is added to: fused, a comparison may decide otherwise than on the CPU.
+
+    It holds for every numba kernel that this process compiles from then on.
+    """
+    from llvmlite import ir
+    from numba.core import cgutils
+    from numba.cuda.cudaimpl import lower
+
+    def rounded(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = ir.FunctionType(ir.DoubleType(), [ir.DoubleType()] * 2)
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, "__nv_dmul_rn"), arguments)
+
+    for product in (operator.mul, operator.imul):
+        lower(product, types.float64, types.float64)(rounded)
 
 
 def row_loop(function: Callable[..., None]) -> RowLoop:

@@ -36,6 +36,7 @@ def peaks(x, y, state, seen, p):
     for row in range(x.shape[1]):
         if x[0, row] == x[0, row]:
             state[0] = larger(state[0], x[0, row])
+            state[1] *= 0.5
             state[1] += 1.0
         y[0, row] = state[0] - state[1] * p[0]
 
@@ -170,6 +171,7 @@ def test_a_row_loop_compiles_for_the_gpus_we_name(compiled, name, cc):
         LOOPS[name][0].kernel, (float64[:, ::1], float64[:, ::1], float64[::1], int64, float64[::1]), cc
     )
     assert f".target sm_{cc[0]}{cc[1]}" in ptx and ".f64" in ptx
+    assert "fma.rn.f64" not in ptx, "a product fused with a sum is not the CPU's"
     if used is None:
         pytest.skip("PTX is made, but no ptxas is found to count registers")
     assert used["bytes spill stores"] == 0
