@@ -231,9 +231,7 @@ def test_monthly_files_give_the_bars_that_were_read(tmp_path: Path, market_data:
     assert (entry["kind"], entry["rows_out"], entry["volumes_off_lot"]) == ("bars", 45_031, 6)
     assert set(COUNTS) <= set(entry) and manifest["streams"] == {}
     symbol = _stage.load_symbols(manifest)["TEST"]
-    with pytest.raises(
-        InputError, match=r"TEST_2021_12\.parquet: holds bars made by others, and no trades; give"
-    ):
+    with pytest.raises(InputError, match=r"TEST_2021_12\.parquet: holds bars made by others, and no trades; give"):
         list(_stage.load_trades(tmp_path, symbol, CPU))
     found = Bars.concat(list(_stage.load_bars(tmp_path, symbol, CPU)))
     whole = read(path)
