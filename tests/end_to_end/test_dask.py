@@ -76,9 +76,10 @@ def test_a_run_on_two_workers_writes_the_same_bytes(
 
 
 def workers_of(process: int) -> list[psutil.Process]:
-    """Worker processes below a process; multiprocessing's own helper ends with its parent."""
+    """Worker processes below a process; multiprocessing's own helper ends with its parent, other tests have servers."""
     children = psutil.Process(process).children(recursive=True)
-    return [child for child in children if "resource_tracker" not in " ".join(child.cmdline())]
+    lines = [(child, " ".join(child.cmdline())) for child in children]
+    return [child for child, line in lines if "python" in line and "resource_tracker" not in line]
 
 
 def deadly(

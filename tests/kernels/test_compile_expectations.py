@@ -6,6 +6,7 @@ import re
 
 import pytest
 from numba import cuda, float64, int8, int64, types
+from numba.cuda import libdevice
 
 from kernels import imbalance_ends, runs_ends, tick_signs
 from kernels._expectations import moved_mean, moved_ticks
@@ -50,7 +51,7 @@ def test_a_kernel_compiles_spills_nothing_and_fuses_nothing(compiled, name, cc):
 def test_the_gate_sees_a_fused_product(compiled, cc):
     @cuda.jit
     def fused(x):
-        x[0] = x[1] * x[2] + x[3]
+        x[0] = libdevice.fma_rn(x[1], x[2], x[3])
 
     @cuda.jit
     def apart(x):
