@@ -99,7 +99,9 @@ def feature_rows(name: str, section: StreamSection, parts: Sequence[Features], l
     if not keep:
         raise InputError(f"dataset.streams.{name}: every feature is a level; add returns or ratios, or list the levels")
     columns = tuple(parts[0].names[index] for index in keep)
-    values = torch.cat([part.values[:, keep] for part in parts])
+    whole = len(keep) == len(parts[0].names)
+    shown = [part.values if whole else part.values[:, keep] for part in parts]
+    values = shown[0] if len(shown) == 1 else torch.cat(shown)
     short = [index for index, column in enumerate(columns) if column.endswith(SHORT)] or list(range(len(columns)))
     ready = torch.isfinite(values[:, short]).all(1)
     offsets = _offsets(parts)

@@ -181,6 +181,10 @@ def _align(keys: Tensor, values: Tensor, wanted: Tensor, seen: tuple[Tensor, ...
 
     Returns the state: that row and all later ones.
     """
+    if not len(keys) and len(seen[0]) == 1:
+        # Nothing new: what was seen last is seen again.
+        out.copy_(seen[1].t().expand(-1, out.shape[1]))
+        return seen
     keys, columns = torch.cat((seen[0], keys)), torch.cat((seen[1].t(), values.t()), dim=1)
     last = torch.searchsorted(keys, wanted, right=True) - 1
     torch.index_select(columns, 1, last, out=out)

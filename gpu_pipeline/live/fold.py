@@ -113,12 +113,14 @@ class SymbolFold:
     started: dict[str, bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._none: dict[str, Bars] = {}
         if not self.features:
             self.features = self.plan.engine.start(CPU)
         for stream in self.plan.streams:
             self.tails.setdefault(stream.name, Tail.empty(len(stream.fitted.columns)))
             self.started.setdefault(stream.name, False)
 
+    @torch.inference_mode()
     def take_book(self, piece: BookSnapshots | BookEvents) -> None:
         """Moves the book on; what cells show of it is decided when a later piece or trade has passed them."""
         if self.plan.form is None or not len(piece):
@@ -127,6 +129,7 @@ class SymbolFold:
         depth, self.book = self.plan.form.step(piece, self.plan.options, self.book)
         self._take_cells(depth)
 
+    @torch.inference_mode()
     def take_trades(self, trades: Trades) -> Iterator[LiveRow]:
         """Rows of the short bars that close with these trades, which follow the earlier ones.
 
@@ -143,15 +146,22 @@ class SymbolFold:
         self._pass_cells(int(trades.time_ns[-1]) - 1)
         self.trades += len(trades)
         sums, self.bars = _fold.step(trades, self.plan.chains, self.bars)
-        needed = {chain.resolution: chain for chain in self.plan.chains if chain.resolution in self.plan.engine.needed}
-        if not self.cells and not any(sums[name].shape[1] for name in needed):
+        needed = [chain for chain in self.plan.chains if chain.resolution in self.plan.engine.needed]
+        if not self.cells and not any(sums[chain.resolution].shape[1] for chain in needed):
             return
-        tables: dict[str, Rows] = {
-            name: to_bars(sums[name], self.symbol, chain.name, has_side=trades.has_side)
-            for name, chain in needed.items()
-        }
+        tables = {chain.resolution: self._table(chain, sums, trades.has_side) for chain in needed}
         yield from self._fold_features(tables)
 
+    def _table(self, chain: _fold.Chain, sums: Mapping[str, Tensor], has_side: bool) -> Rows:
+        """The bars of a chain that closed; mostly none did, and they are made once."""
+        closed = sums[chain.resolution]
+        if closed.shape[1]:
+            return to_bars(closed, self.symbol, chain.name, has_side=has_side)
+        if chain.resolution not in self._none:
+            self._none[chain.resolution] = to_bars(closed, self.symbol, chain.name, has_side=has_side)
+        return self._none[chain.resolution]
+
+    @torch.inference_mode()
     def take_bars(self, bars: Bars) -> Iterator[LiveRow]:
         """Rows of closed short bars, where the plan needs nothing else (`Plan.refuse_bars_alone`)."""
         yield from self._fold_features({self.plan.engine.base: bars})
