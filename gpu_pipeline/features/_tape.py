@@ -6,6 +6,7 @@ is computed by each of them. Axes: B rows, F outputs.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -25,7 +26,11 @@ from kernels.rolling import OPS
 ROWS_PER_THREAD = 1 << 14
 # What an expression costs beside one pointwise operation, for dividing the work.
 COSTS = {"smooth": 8, "rolling": 6, "loop": 20, "log": 10, "exp": 10, "sin": 15, "cos": 15, "div": 3, "sqrt": 4}
-LEAVES = ("column", "constant", "item")
+# The last two results up to this size are kept for reuse once nobody holds them.
+KEPT_BYTES = 1 << 28
+_KEPT: list[np.ndarray] = []
+# References to an array that only the list, the loop over it and the question itself hold.
+FREE = 3
 
 
 def state_size(node: Expression) -> int:
@@ -132,8 +137,23 @@ def empty_columns(columns: int, rows: int, device: torch.device) -> Tensor:
     """[F, B] float64 to be written."""
     if device.type != "cpu":
         return torch.empty(columns, rows, dtype=torch.float64, device=device)
-    # numpy asks for huge pages; with small ones half of the time goes into the first touch of the result.
-    return torch.from_numpy(np.empty((columns, rows)))
+    return torch.from_numpy(_memory(columns * rows).reshape(columns, rows))
+
+
+def _memory(size: int) -> np.ndarray:
+    """Memory of a result that nobody holds any more, or new one.
+
+    The system clears every page before its first use, which takes a quarter of the time of a set of indicators; torch
+    keeps freed memory for reuse on CUDA, but not on the CPU.
+    """
+    for kept in _KEPT:
+        if kept.size == size and sys.getrefcount(kept) == FREE:
+            return kept
+    # numpy asks for huge pages, torch does not.
+    made = np.empty(size)
+    if made.nbytes <= KEPT_BYTES:
+        _KEPT[:] = [*_KEPT[-1:], made]
+    return made
 
 
 def _all(work: Any, count: int) -> None:

@@ -134,3 +134,15 @@ def test_work_is_divided_once_and_whole(engine: Engine) -> None:
         assert len(owned) == len(set(owned))
         assert sum(size for _, size in owned) == len(tapes.start())
     assert len(needed(tapes._nodes, tapes._outputs)) <= len(tapes._nodes)
+
+
+def test_memory_is_used_again_only_when_nobody_holds_it() -> None:
+    first = _tape.empty_columns(3, 1000, CPU)
+    first.fill_(1.0)
+    part, place = first.t()[5:], first.data_ptr()
+    del first
+    second = _tape.empty_columns(3, 1000, CPU)
+    second.fill_(2.0)
+    assert second.data_ptr() != place and bool((part == 1.0).all()), "a view of a part still holds it"
+    del part, second
+    assert _tape.empty_columns(3, 1000, CPU).data_ptr() == place
