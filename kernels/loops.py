@@ -36,10 +36,13 @@ class RowLoop:
 
     Attributes:
         plain: the function as it is written: the definition.
+        parallel: on CUDA, what gives the loop's outputs and state without walking the rows; called as `run` is, without
+            the loop. None where only the walk does.
     """
 
     def __init__(self, function: Callable[..., None]) -> None:
         self.plain = function
+        self.parallel: Callable[..., tuple[Tensor, Tensor]] | None = None
         self.__doc__ = function.__doc__
 
     @property
@@ -118,6 +121,8 @@ def run(loop: RowLoop, x: Tensor, outputs: int, state: Tensor, seen: int, p: Ten
     x = require("row loop", "x", x, torch.float64, None, None)
     state = require("row loop", "state", state, torch.float64, None)
     p = require("row loop", "p", p, torch.float64, None)
+    if x.is_cuda and loop.parallel is not None:
+        return loop.parallel(x, outputs, state, seen, p)
     y, after = x.new_empty(outputs, x.shape[1]), state.clone()
     if not x.is_cuda:
         loop.compiled(x.numpy(), y.numpy(), after.numpy(), seen, p.numpy())

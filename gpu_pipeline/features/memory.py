@@ -25,9 +25,10 @@ from pydantic import Field, model_validator
 
 from gpu_pipeline.core.plugins import Options
 from gpu_pipeline.features._feature import Feature, ManyRows, Rows
-from gpu_pipeline.features._trailing import dot, mean_of, push
+from gpu_pipeline.features._trailing import dot
 from gpu_pipeline.features.expression import Columns, Expression, log, loop, maximum, minimum, where
 from kernels.loops import row_loop
+from kernels.windows import mean_of, push
 
 WIDEST = 10_000
 SMALLEST_MEAN = 1e-12

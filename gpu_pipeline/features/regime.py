@@ -22,12 +22,13 @@ from typing import Annotated
 from pydantic import Field
 
 from gpu_pipeline.core.plugins import Options
-from gpu_pipeline.features import _trailing
 from gpu_pipeline.features._feature import Feature, ManyRows, WideWindow, Window
 from gpu_pipeline.features._pairs import ratio, sign
+from gpu_pipeline.features._trailing import line
 from gpu_pipeline.features.directional import adx, minus_di, plus_di
 from gpu_pipeline.features.expression import Columns, Expression, log, loop, maximum, minimum, sqrt, where
 from gpu_pipeline.features.volatility import realised_volatility
+from kernels import windows
 
 TRENDING = 25.0
 STRAIGHT = 0.9999
@@ -70,7 +71,7 @@ def trend_state(bars: Columns, window: int, threshold: float) -> dict[str, Expre
 def volatility_rank(bars: Columns, window: int, history: int) -> dict[str, Expression]:
     """Trailing percentile of the realised volatility, 0 to 1."""
     (volatility,) = realised_volatility(bars, window).values()
-    (rank,) = loop(_trailing.rank, (volatility,), history, state=2 * history, warmup=history - 1)
+    (rank,) = loop(windows.rank, (volatility,), history, state=2 * history, warmup=history - 1)
     return {"volatility_rank": rank}
 
 
@@ -94,7 +95,7 @@ def efficiency_ratio(bars: Columns, window: int) -> dict[str, Expression]:
 
 def trend_strength(bars: Columns, window: int) -> dict[str, Expression]:
     """t-statistic of the slope of ln close over the window."""
-    slope, squared = loop(_trailing.line, (log(bars.close),), window, state=2 * window, outputs=2, warmup=window - 1)
+    slope, squared = loop(line, (log(bars.close),), window, state=2 * window, outputs=2, warmup=window - 1)
     part = minimum(squared, STRAIGHT)
     return {"trend_strength": sign(slope) * sqrt((window - 2) * part / (1.0 - part))}
 

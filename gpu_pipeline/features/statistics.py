@@ -26,9 +26,10 @@ from pydantic import Field, model_validator
 
 from gpu_pipeline.core.plugins import Options
 from gpu_pipeline.features._feature import Feature, ManyRows, Rows, WideWindow, Window
-from gpu_pipeline.features._trailing import autocorrelation, deepest_fall, line, moments, quantile, rank
+from gpu_pipeline.features._trailing import autocorrelation, deepest_fall, line
 from gpu_pipeline.features.expression import Columns, Expression, log, loop, where
 from kernels.loops import RowLoop
+from kernels.windows import moments, quantile, rank
 
 
 def _log_return(bars: Columns) -> Expression:

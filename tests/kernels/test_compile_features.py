@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from numba import float64, int64
 
-from kernels import barriers, recurrence, rolling, window_gather
+from kernels import barriers, recurrence, rolling, window_gather, windows
 
 ROWS, PRICES = int64[::1], float64[::1]
 NUMBA = {
@@ -29,6 +29,9 @@ for code, op in enumerate(rolling.OPS):
     for tall, wide, lanes in ((8, 16, 256), (64, 1, 32), (16384, 1, 1)):
         shape = {"OP": code, "TALL": tall, "WIDE": wide, "LANES": lanes}
         TRITON[f"rolling_{op}_{tall}"] = (rolling._rolling_kernel, "x*f64 tail*f64 y*f64", shape)
+for code, op in enumerate(("moments", "rank", "quantile")):
+    shape = {"OP": code, "BLOCK": windows.BLOCK}
+    TRITON[f"window_{op}"] = (windows._window_kernel, "x*f64 tail*f64 y*f64 part*f64", shape)
 for dtype, fill in (("f32", float("nan")), ("f64", float("nan")), ("i64", -(2**63))):
     pointers = f"values*{dtype} last*i64 out*{dtype}"
     TRITON[f"gather_{dtype}"] = (window_gather._gather_kernel, pointers, {"FILL": fill, "BLOCK": 2048})
