@@ -70,6 +70,20 @@ def test_the_triton_form_gives_the_loops_rows_and_state(name, window):
             assert torch.equal(state, walked)
 
 
+@pytest.mark.interpret
+@EVERY
+@pytest.mark.parametrize("rows", [0, 1, 127, 128, 129])
+def test_the_kernel_writes_every_row(name, rows):
+    loop, outputs = LOOPS[name]
+    x, tail = prices(rows, 5), torch.zeros(3, dtype=torch.float64)
+    state, p = begin_of(name, 4)
+    y = torch.full((outputs, rows), -12345.0, dtype=torch.float64)
+    windows.launch(x[0], tail, y, 4, list(LOOPS).index(name), missing=3, probability=0.3)
+    wanted, _ = loops.run(loop, x, outputs, state, 0, p)
+    assert not bool((y == -12345.0).any())
+    assert torch.allclose(y[:, 3:], wanted[:, 3:], rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.gpu
 @EVERY
 def test_the_gpu_agrees(name):
