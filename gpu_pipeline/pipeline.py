@@ -348,7 +348,7 @@ def _load_prices(this: Run, symbol: Symbol) -> Iterator[Trades]:
 def _features(this: Run) -> Output:
     config = {"features": _feature_set(this.config), "device": this.device.type}
     inputs = {"bars": this.outputs["bars"].key}
-    if BOOK in features_stage.compile_run(this.config).needed:
+    if features_stage.reads_book(this.config):
         inputs["book"] = this.outputs["book"].key
     write = partial(
         features_stage.write,

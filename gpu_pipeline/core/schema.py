@@ -80,6 +80,8 @@ BAR_COLUMNS = (
     "last_move",
     "is_partial",
 )
+# Of a level of a depth tensor, in their order.
+CHANNELS = ("bid_price", "bid_quantity", "ask_price", "ask_quantity")
 TIME_COLUMNS = frozenset({"open_timestamp", "close_timestamp", "timestamp", "known_timestamp", "t_end"})
 
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from gpu_pipeline.core.errors import InputError
-from gpu_pipeline.dataset.streams import CHANNELS, Rows
+from gpu_pipeline.core.schema import CHANNELS
+from gpu_pipeline.dataset.streams import Rows
 
 QUANTITIES = [CHANNELS.index("bid_quantity"), CHANNELS.index("ask_quantity")]
 

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from gpu_pipeline.core.config import StreamSection
 from gpu_pipeline.core.errors import InputError
-from gpu_pipeline.core.schema import Depth
+from gpu_pipeline.core.schema import CHANNELS, Depth
 from gpu_pipeline.core.units import format_step, parse_duration
-from gpu_pipeline.dataset.streams import CHANNELS, Rows, book_values, checked, has_touch, levels_of
+from gpu_pipeline.dataset.streams import Rows, book_values, checked, has_touch, levels_of
 
 REFERENCE_MISSING = "reference_missing"
 TOO_FEW = "too_few_assets"

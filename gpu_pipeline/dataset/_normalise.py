@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from gpu_pipeline.core.config import ScalerSection
+from gpu_pipeline.core.schema import CHANNELS
 from gpu_pipeline.dataset.model_input import Fitted, fit
-from gpu_pipeline.dataset.streams import CHANNELS, Rows
+from gpu_pipeline.dataset.streams import Rows
 
 SIDES = 2
 

@@ -18,12 +18,11 @@ from torch import Tensor
 
 from gpu_pipeline.core.config import StreamSection
 from gpu_pipeline.core.errors import InputError
-from gpu_pipeline.core.schema import Depth, Features
+from gpu_pipeline.core.schema import CHANNELS, Depth, Features
 from gpu_pipeline.core.units import parse_duration
 from kernels import elementwise
 
 SHORT = "_db_s"
-CHANNELS = ("bid_price", "bid_quantity", "ask_price", "ask_quantity")
 
 
 @dataclass(frozen=True)

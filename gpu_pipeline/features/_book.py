@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from gpu_pipeline.core.errors import InputError
-from gpu_pipeline.core.schema import Depth, Symbol
-from gpu_pipeline.features.expression import CHANNELS
+from gpu_pipeline.core.schema import CHANNELS, Depth, Symbol
 
 # The grid of the run's book stage is one more resolution; its columns end in `_ob`.
 BOOK = "book"

@@ -24,6 +24,12 @@ def ratio(a: Expression, b: Expression, otherwise: float = 0.0) -> Expression:
     return where(b > 0, a / b, otherwise)
 
 
+def zscore(x: Expression, window: int) -> Expression:
+    """Distance from the mean of the last `window` values in standard deviations (ddof 1); 0 where all are equal."""
+    spread = x.rolling(window, "std", ddof=1)
+    return ratio(x - x.rolling(window, "mean"), spread)
+
+
 def sign(x: Expression) -> Expression:
     """-1, 0 or 1."""
     return (x > 0) - (x < 0)

@@ -80,6 +80,13 @@ def compile_run(config: RunConfig) -> Engine:
     return Engine(read_set(config.features.set), resolutions, include=read_include(config.features.include))
 
 
+def reads_book(config: RunConfig) -> bool:
+    """Whether the run has a book and the set features of it, told without compiling the set."""
+    if config.book is None or config.features is None:
+        return False
+    return any(choice.feature.of_book for choice in read_set(config.features.set))
+
+
 def load(folder: Path, symbol: Symbol, device: torch.device) -> Features:
     """All features of a symbol, in order, on a device.
 

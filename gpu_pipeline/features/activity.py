@@ -15,22 +15,18 @@ price_change_share = price changes / trades;  directional_change_share = changes
 from __future__ import annotations
 
 from gpu_pipeline.features._feature import Feature, WideWindow, Window
+from gpu_pipeline.features._pairs import zscore
 from gpu_pipeline.features.expression import Columns, Expression, log, maximum, where
-
-
-def _zscore(x: Expression, window: int) -> Expression:
-    spread = x.rolling(window, "std", ddof=1)
-    return where(spread > 0, (x - x.rolling(window, "mean")) / spread, 0.0)
 
 
 def volume_zscore(bars: Columns, window: int) -> dict[str, Expression]:
     """Volume against its own recent mean, in standard deviations."""
-    return {"volume_zscore": _zscore(bars.volume, window)}
+    return {"volume_zscore": zscore(bars.volume, window)}
 
 
 def num_ticks_zscore(bars: Columns, window: int) -> dict[str, Expression]:
     """Number of trades against its own recent mean, in standard deviations."""
-    return {"num_ticks_zscore": _zscore(bars.num_ticks, window)}
+    return {"num_ticks_zscore": zscore(bars.num_ticks, window)}
 
 
 def log_num_ticks(bars: Columns) -> dict[str, Expression]:
@@ -61,7 +57,7 @@ def trade_size(bars: Columns) -> dict[str, Expression]:
 
 def trade_size_zscore(bars: Columns, window: int) -> dict[str, Expression]:
     """Mean quantity of a trade against its own recent mean, in standard deviations."""
-    return {"trade_size_zscore": _zscore(trade_size(bars)["trade_size"], window)}
+    return {"trade_size_zscore": zscore(trade_size(bars)["trade_size"], window)}
 
 
 def vwap_distance(bars: Columns) -> dict[str, Expression]:

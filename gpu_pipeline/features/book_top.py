@@ -21,6 +21,7 @@ from pydantic import Field
 
 from gpu_pipeline.core.plugins import Options
 from gpu_pipeline.features._feature import Feature, Rows, Window
+from gpu_pipeline.features._pairs import ratio
 from gpu_pipeline.features.expression import Book, Expression, log, where
 
 Level = Annotated[int, Field(strict=True, ge=1, le=1000)]
@@ -42,10 +43,6 @@ class LevelFlow(Options):
 def mid(book: Book) -> Expression:
     """Mean of the best prices."""
     return (book.bid_price() + book.ask_price()) / 2.0
-
-
-def _or(numerator: Expression, denominator: Expression, otherwise: float = 0.0) -> Expression:
-    return where(denominator > 0, numerator / denominator, otherwise)
 
 
 def total(book: Book, side: str, levels: int) -> Expression:
@@ -77,7 +74,7 @@ def microprice_distance(book: Book) -> dict[str, Expression]:
 def queue_imbalance(book: Book, levels: int) -> dict[str, Expression]:
     """Bid minus ask quantity of the first levels, over their sum."""
     bids, asks = total(book, "bid", levels), total(book, "ask", levels)
-    return {"queue_imbalance": _or(bids - asks, bids + asks)}
+    return {"queue_imbalance": ratio(bids - asks, bids + asks)}
 
 
 def _events(book: Book, level: int) -> Expression:
@@ -91,7 +88,7 @@ def _events(book: Book, level: int) -> Expression:
 
 def _flow(book: Book, level: int, window: int) -> Expression:
     depth = (book.bid_quantity(level) + book.ask_quantity(level)) / 2.0
-    return _or(_events(book, level).rolling(window, "sum"), depth.rolling(window, "mean"))
+    return ratio(_events(book, level).rolling(window, "sum"), depth.rolling(window, "mean"))
 
 
 def book_order_flow(book: Book, window: int) -> dict[str, Expression]:

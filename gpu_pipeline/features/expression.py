@@ -23,8 +23,6 @@ CLOCK = ("day_number", "seconds_of_day", "day_of_week", "month", "seconds_since_
 LOCAL_CLOCK = ("seconds_of_day_local", "day_of_week_local", "month_local", "asia_open", "europe_open", "us_open")
 DERIVED = ("duration_seconds", "quantity_lot", "price_tick", *CLOCK, *LOCAL_CLOCK)
 COLUMNS = (*(name for name in BAR_COLUMNS if name != "is_partial"), *DERIVED)
-# Of a level of a depth tensor, in its order of channels.
-CHANNELS = ("bid_price", "bid_quantity", "ask_price", "ask_quantity")
 Operand: TypeAlias = "Expression | float"
 
 

@@ -26,14 +26,11 @@ from pydantic import Field, model_validator
 
 from gpu_pipeline.core.plugins import Options
 from gpu_pipeline.features._feature import Feature, ManyRows, Rows, WideWindow, Window
+from gpu_pipeline.features._pairs import log_return, zscore
 from gpu_pipeline.features._trailing import autocorrelation, deepest_fall, line
-from gpu_pipeline.features.expression import Columns, Expression, log, loop, where
+from gpu_pipeline.features.expression import Columns, Expression, log, loop
 from kernels.loops import RowLoop
 from kernels.windows import moments, quantile, rank
-
-
-def _log_return(bars: Columns) -> Expression:
-    return log(bars.close / bars.close.lag(1))
 
 
 def _over(
@@ -42,14 +39,9 @@ def _over(
     return loop(function, (x,), window, *parameters, state=2 * window, outputs=outputs, warmup=window - 1)
 
 
-def _zscore(x: Expression, window: int) -> Expression:
-    spread = x.rolling(window, "std", ddof=1)
-    return where(spread > 0, (x - x.rolling(window, "mean")) / spread, 0.0)
-
-
 def close_zscore(bars: Columns, window: int) -> dict[str, Expression]:
     """Close against its own recent mean, in standard deviations."""
-    return {"close_zscore": _zscore(bars.close, window)}
+    return {"close_zscore": zscore(bars.close, window)}
 
 
 def close_std_ratio(bars: Columns, window: int) -> dict[str, Expression]:
@@ -74,32 +66,32 @@ def max_drawdown(bars: Columns, window: int) -> dict[str, Expression]:
 
 def return_mean(bars: Columns, window: int) -> dict[str, Expression]:
     """Mean of the one-bar log returns."""
-    return {"return_mean": _log_return(bars).rolling(window, "mean")}
+    return {"return_mean": log_return(bars.close).rolling(window, "mean")}
 
 
 def return_min(bars: Columns, window: int) -> dict[str, Expression]:
     """Smallest one-bar log return."""
-    return {"return_min": _log_return(bars).rolling(window, "min")}
+    return {"return_min": log_return(bars.close).rolling(window, "min")}
 
 
 def return_max(bars: Columns, window: int) -> dict[str, Expression]:
     """Largest one-bar log return."""
-    return {"return_max": _log_return(bars).rolling(window, "max")}
+    return {"return_max": log_return(bars.close).rolling(window, "max")}
 
 
 def return_zscore(bars: Columns, window: int) -> dict[str, Expression]:
     """Last log return against the mean of the last ones, in standard deviations."""
-    return {"return_zscore": _zscore(_log_return(bars), window)}
+    return {"return_zscore": zscore(log_return(bars.close), window)}
 
 
 def return_skewness(bars: Columns, window: int) -> dict[str, Expression]:
     """Skewness of the one-bar log returns."""
-    return {"return_skewness": _over(moments, _log_return(bars), window, outputs=2)[0]}
+    return {"return_skewness": _over(moments, log_return(bars.close), window, outputs=2)[0]}
 
 
 def return_kurtosis(bars: Columns, window: int) -> dict[str, Expression]:
     """Excess kurtosis of the one-bar log returns."""
-    return {"return_kurtosis": _over(moments, _log_return(bars), window, outputs=2)[1]}
+    return {"return_kurtosis": _over(moments, log_return(bars.close), window, outputs=2)[1]}
 
 
 def close_rank(bars: Columns, window: int) -> dict[str, Expression]:
@@ -109,7 +101,7 @@ def close_rank(bars: Columns, window: int) -> dict[str, Expression]:
 
 def return_rank(bars: Columns, window: int) -> dict[str, Expression]:
     """Share of the one-bar log returns below the last one."""
-    return {"return_rank": _over(rank, _log_return(bars), window)[0]}
+    return {"return_rank": _over(rank, log_return(bars.close), window)[0]}
 
 
 def volume_rank(bars: Columns, window: int) -> dict[str, Expression]:
@@ -119,7 +111,7 @@ def volume_rank(bars: Columns, window: int) -> dict[str, Expression]:
 
 def return_quantile(bars: Columns, window: int, probability: float) -> dict[str, Expression]:
     """Quantile of the one-bar log returns."""
-    change = _log_return(bars)
+    change = log_return(bars.close)
     state = 2 * window + 1
     return {
         "return_quantile": loop(quantile, (change,), window, probability, state=state, warmup=window - 1)[0],
@@ -128,12 +120,12 @@ def return_quantile(bars: Columns, window: int, probability: float) -> dict[str,
 
 def return_autocorrelation(bars: Columns, window: int, rows: int) -> dict[str, Expression]:
     """Autocorrelation of the one-bar log returns."""
-    return {"return_autocorrelation": _over(autocorrelation, _log_return(bars), window, rows)[0]}
+    return {"return_autocorrelation": _over(autocorrelation, log_return(bars.close), window, rows)[0]}
 
 
 def absolute_return_autocorrelation(bars: Columns, window: int, rows: int) -> dict[str, Expression]:
     """Autocorrelation of the sizes of one-bar log returns: how volatility clusters."""
-    return {"absolute_return_autocorrelation": _over(autocorrelation, abs(_log_return(bars)), window, rows)[0]}
+    return {"absolute_return_autocorrelation": _over(autocorrelation, abs(log_return(bars.close)), window, rows)[0]}
 
 
 def close_slope(bars: Columns, window: int) -> dict[str, Expression]:

@@ -10,17 +10,14 @@ intra_bar_volatility = standard deviation of the trade prices in the bar / close
 from __future__ import annotations
 
 from gpu_pipeline.features._feature import Feature, WideWindow, Window
-from gpu_pipeline.features.expression import Columns, Expression, log, maximum, sqrt
+from gpu_pipeline.features._pairs import log_return
+from gpu_pipeline.features.expression import Columns, Expression, maximum, sqrt
 
 
 def true_range(bars: Columns) -> Expression:
     """Range of the bar and of the gap to the close before it."""
     before = bars.close.lag(1)
     return maximum(bars.high - bars.low, maximum(abs(bars.high - before), abs(bars.low - before)))
-
-
-def _log_return(bars: Columns) -> Expression:
-    return log(bars.close / bars.close.lag(1))
 
 
 def atr(bars: Columns, window: int) -> dict[str, Expression]:
@@ -35,12 +32,12 @@ def atr_ratio(bars: Columns, window: int) -> dict[str, Expression]:
 
 def volatility(bars: Columns, window: int) -> dict[str, Expression]:
     """Standard deviation of log returns, per bar."""
-    return {"volatility": _log_return(bars).rolling(window, "std", ddof=1)}
+    return {"volatility": log_return(bars.close).rolling(window, "std", ddof=1)}
 
 
 def realised_volatility(bars: Columns, window: int) -> dict[str, Expression]:
     """Root of the sum of squared log returns over the window."""
-    change = _log_return(bars)
+    change = log_return(bars.close)
     return {"realised_volatility": sqrt((change * change).rolling(window, "sum"))}
 
 

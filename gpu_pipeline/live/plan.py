@@ -110,8 +110,8 @@ def make_plan(config: RunConfig, dataset: Path) -> Plan:
         _stream(name, config.dataset.streams[name], manifest["streams"][name], fitted[name], listed)
         for name in manifest["stream_names"]
     )
-    book = config.book if any(stream.of_book for stream in streams) or _sees_book(config) else None
     engine = compile_run(config)
+    book = config.book if any(stream.of_book for stream in streams) or BOOK in engine.needed else None
     sections = [config.section(name) for name in ("bars", "features", "book", "dataset")]
     return Plan(
         chains=_fold.plan(config.bars),
@@ -123,10 +123,6 @@ def make_plan(config: RunConfig, dataset: Path) -> Plan:
         decision=manifest["decision_stream"],
         fingerprint=digest_of([sections, fitted, engine.fingerprint]),
     )
-
-
-def _sees_book(config: RunConfig) -> bool:
-    return BOOK in compile_run(config).needed
 
 
 def _stream(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gpu_pipeline.dataset.streams import CHANNELS
+from gpu_pipeline.core.schema import CHANNELS
 
 
 @dataclass(frozen=True)

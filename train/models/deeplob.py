@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from gpu_pipeline.core.errors import InputError
 from gpu_pipeline.core.plugins import Options
 from train.models._dropout import KeyedDropout
+from train.models._encoders import SideBySide
 from train.models._shape import StreamShape
 
 SLOPE = 0.01
@@ -136,23 +137,6 @@ class Encoder(nn.Module):
         return output[:, -1]
 
 
-class DeepLob(nn.Module):
-    """An encoder per stream, their encodings side by side, LayerNorm, a linear head."""
-
-    def __init__(self, config: Config, inputs: Mapping[str, StreamShape], classes: int) -> None:
-        super().__init__()
-        encoders = {name: Encoder(shape, config, layer) for layer, (name, shape) in enumerate(inputs.items())}
-        self.encoders = nn.ModuleDict(encoders)
-        self.norm = nn.LayerNorm(config.hidden * len(inputs))
-        self.dropout = KeyedDropout(config.dropout, len(inputs))
-        self.head = nn.Linear(config.hidden * len(inputs), classes)
-
-    def forward(self, inputs: Mapping[str, Tensor], key: Tensor | None) -> Tensor:
-        """Logits [N, C] from windows [N, T, F] by stream name; `key` [N] int64 turns dropout on."""
-        encoded = [encoder(inputs[name], key) for name, encoder in self.encoders.items()]
-        return self.head(self.dropout(self.norm(torch.cat(encoded, dim=-1)), key))
-
-
 def build(config: Config, inputs: Mapping[str, StreamShape], classes: int) -> nn.Module:
     """A new model; its weights come from torch's generator as it stands.
 
@@ -162,4 +146,5 @@ def build(config: Config, inputs: Mapping[str, StreamShape], classes: int) -> nn
     if all(shape.columns and shape.book is None for shape in inputs.values()):
         rule = f"model 'deeplob' reads order books, and no input is one (inputs {', '.join(inputs)})"
         raise InputError(f"{rule}; give it a stream 'from: book', or train cnn_lstm on these")
-    return DeepLob(config, inputs, classes)
+    encoders = {name: Encoder(shape, config, layer) for layer, (name, shape) in enumerate(inputs.items())}
+    return SideBySide(encoders, config.hidden, config.dropout, classes)
